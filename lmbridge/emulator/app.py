@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from lmbridge.emulator import compat_chat, compat_other, native_chat, native_models, sdk_socket
+from lmbridge.emulator.compat import chat as compat_chat
+from lmbridge.emulator.compat import other as compat_other
 from lmbridge.emulator.errors import EmulatedError
 from lmbridge.emulator.http_support import (
     CORE,
@@ -20,6 +21,9 @@ from lmbridge.emulator.http_support import (
     present_record,
 )
 from lmbridge.emulator.journal import RequestRecord, masked
+from lmbridge.emulator.native import chat as native_chat
+from lmbridge.emulator.native import models as native_models
+from lmbridge.emulator.sdk import socket as sdk_socket
 
 if TYPE_CHECKING:
     from lmbridge.emulator.core import Core

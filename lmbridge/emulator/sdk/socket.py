@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import WSMsgType, web
 
-from lmbridge.emulator import sdk_load, sdk_predict, sdk_rpc
 from lmbridge.emulator.aio import Tasks
 from lmbridge.emulator.errors import EmulatedError
 from lmbridge.emulator.http_support import CORE, dumps, present_record
-from lmbridge.emulator.sdk_channel import Channel, ConnectionDropped, Peer
+from lmbridge.emulator.sdk import load, predict, rpc
+from lmbridge.emulator.sdk.channel import Channel, ConnectionDropped, Peer
 
 if TYPE_CHECKING:
     from lmbridge.emulator.core import Core
@@ -31,12 +31,12 @@ KEPT_FRAME = 1024 * 1024
 ChannelHandler = Callable[[Channel], Awaitable[None]]
 
 CHANNELS: dict[tuple[str, str], ChannelHandler] = {
-    ("llm", "getOrLoad"): sdk_load.get_or_load,
-    ("llm", "loadModel"): sdk_load.load_model,
-    ("embedding", "getOrLoad"): sdk_load.get_or_load,
-    ("embedding", "loadModel"): sdk_load.load_model,
-    ("llm", "predict"): sdk_predict.predict,
-    ("repository", "downloadModel"): sdk_load.download_model,
+    ("llm", "getOrLoad"): load.get_or_load,
+    ("llm", "loadModel"): load.load_model,
+    ("embedding", "getOrLoad"): load.get_or_load,
+    ("embedding", "loadModel"): load.load_model,
+    ("llm", "predict"): predict.predict,
+    ("repository", "downloadModel"): load.download_model,
 }
 
 
@@ -152,7 +152,7 @@ class _Connection:
         parameter = frame.get("parameter")
         record = self._core.journal.open(f"RPC /{self._namespace} {endpoint}", body=parameter, size=size)
         record.authenticated = self._record.authenticated
-        handler: sdk_rpc.Call = sdk_rpc.CALLS.get((self._namespace, endpoint), _unknown_call)
+        handler: rpc.Call = rpc.CALLS.get((self._namespace, endpoint), _unknown_call)
         try:
             result = await handler(self._peer.of(record), parameter)
         except Exception as problem:  # noqa: BLE001 - every call is answered

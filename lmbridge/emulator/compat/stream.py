@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmbridge.emulator import errors
 from lmbridge.emulator import job as events
-from lmbridge.emulator.compat_answer import finish_reason, usage_of
+from lmbridge.emulator.compat.answer import finish_reason, usage_of
 from lmbridge.emulator.errors import ContextOverflow, EmulatedError
 from lmbridge.emulator.http_support import (
     CORE,

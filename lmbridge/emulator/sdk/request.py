@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lmbridge.emulator import pictures
-from lmbridge.emulator.compat_request import tool_of
+from lmbridge.emulator.compat.request import tool_of
 from lmbridge.emulator.conversation import Conversation, Picture, Tool, ToolCall, Turn
 from lmbridge.emulator.errors import EmulatedError
 from lmbridge.emulator.job import Job
-from lmbridge.emulator.sdk_info import Fields, fields_of
+from lmbridge.emulator.sdk.info import Fields, fields_of
 
 if TYPE_CHECKING:
     from lmbridge.emulator.catalog import CatalogModel
     from lmbridge.emulator.instances import Instance
-    from lmbridge.emulator.sdk_channel import Peer
+    from lmbridge.emulator.sdk.channel import Peer
 
 PREFIX = "llm.prediction."
 _PLAIN = {"temperature": "temperature", "topKSampling": "top_k"}

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from lmbridge.emulator import errors
 from lmbridge.emulator.errors import EmulatedError
-from lmbridge.emulator.sdk_info import instance_info, load_options, model_info
+from lmbridge.emulator.sdk.info import instance_info, load_options, model_info
 
 if TYPE_CHECKING:
     from lmbridge.emulator.catalog import CatalogModel
     from lmbridge.emulator.instances import Instance, Load
-    from lmbridge.emulator.sdk_channel import Channel
+    from lmbridge.emulator.sdk.channel import Channel
 
 
 async def get_or_load(channel: Channel) -> None:

@@ -8,9 +8,9 @@ from lmbridge.emulator import job as events
 from lmbridge.emulator.generation import Generation
 from lmbridge.emulator.job import Done, EngineEvent, Summary, Token
 from lmbridge.emulator.leaks import tags
-from lmbridge.emulator.sdk_channel import Channel, ConnectionDropped
-from lmbridge.emulator.sdk_info import fields_of, instance_info, load_config
-from lmbridge.emulator.sdk_request import PREFIX, parses_reasoning, prediction_job
+from lmbridge.emulator.sdk.channel import Channel, ConnectionDropped
+from lmbridge.emulator.sdk.info import fields_of, instance_info, load_config
+from lmbridge.emulator.sdk.request import PREFIX, parses_reasoning, prediction_job
 
 if TYPE_CHECKING:
     from lmbridge.emulator.instances import Instance

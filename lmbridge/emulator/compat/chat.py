@@ -6,15 +6,15 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from lmbridge.emulator.compat_answer import (
+from lmbridge.emulator.compat.answer import (
     finish_reason,
     finished_summary,
     served_model,
     usage_of,
     v0_extras,
 )
-from lmbridge.emulator.compat_request import chat_job
-from lmbridge.emulator.compat_stream import ChatStream
+from lmbridge.emulator.compat.request import chat_job
+from lmbridge.emulator.compat.stream import ChatStream
 from lmbridge.emulator.http_support import CORE, body_of, json_response
 from lmbridge.emulator.leaks import content_of, reasoning_field
 

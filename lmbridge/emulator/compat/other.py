@@ -6,9 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lmbridge.emulator import errors
-from lmbridge.emulator.compat_answer import finish_reason, finished_summary, served_model, usage_of, v0_extras
-from lmbridge.emulator.compat_request import common_job
-from lmbridge.emulator.compat_stream import ChatStream
+from lmbridge.emulator.compat.answer import finish_reason, finished_summary, served_model, usage_of, v0_extras
+from lmbridge.emulator.compat.request import common_job
+from lmbridge.emulator.compat.stream import ChatStream
 from lmbridge.emulator.conversation import Turn
 from lmbridge.emulator.embedding import embed
 from lmbridge.emulator.http_support import CORE, body_of, json_response, present_record, text_of

@@ -9,9 +9,9 @@ from lmbridge.emulator import errors, pictures, tokens
 from lmbridge.emulator.conversation import formatted
 from lmbridge.emulator.embedding import embed
 from lmbridge.emulator.errors import EmulatedError
-from lmbridge.emulator.sdk_channel import Peer
-from lmbridge.emulator.sdk_info import instance_info, load_config, model_info
-from lmbridge.emulator.sdk_request import conversation
+from lmbridge.emulator.sdk.channel import Peer
+from lmbridge.emulator.sdk.info import instance_info, load_config, model_info
+from lmbridge.emulator.sdk.request import conversation
 
 if TYPE_CHECKING:
     from lmbridge.emulator.instances import Instance

@@ -1,0 +1,1 @@
+"""What answers under `/v1`, as an OpenAI-compatible server does."""

@@ -1,0 +1,1 @@
+"""What answers on the WebSockets that LM Studio's own clients use."""
