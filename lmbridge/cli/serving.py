@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import lmbridge
@@ -19,7 +19,6 @@ __all__ = ["USUAL_PORT", "make_settings", "serve"]
 USUAL_PORT = 1234
 #: Requests that are remembered for the log; tests, which want all of them, use the library.
 _REMEMBERED = 200
-_AN_HOUR = 3600.0
 
 
 def make_settings(
@@ -92,17 +91,16 @@ def _greeting(server: Emulator) -> str:
 
 async def _log(server: Emulator) -> None:
     """Write a line for each request that is over, until cancelled."""
-    told: set[int] = set()
+    over: asyncio.Queue[RequestRecord] = asyncio.Queue()
 
-    def news(emulator: Emulator) -> list[RequestRecord]:
-        return [item for item in emulator.requests if item.state != "open" and item.number not in told]
+    def news(record: RequestRecord | None, what: str) -> None:
+        if record is not None and what == record.state != "open":
+            over.put_nowait(record)
 
+    server.watch(news)
     while True:
-        with suppress(TimeoutError):
-            for record in await server.wait_for(news, timeout=_AN_HOUR):
-                write(_line(record) + "\n")
-                told.add(record.number)
-            told &= {item.number for item in server.requests}
+        record = await over.get()
+        write(_line(record) + "\n")
 
 
 def _line(record: RequestRecord) -> str:

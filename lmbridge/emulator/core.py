@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import itertools
-import string
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lmbridge.emulator import errors
 from lmbridge.emulator.aio import Tasks, end_tasks
+from lmbridge.emulator.chats import Chats
 from lmbridge.emulator.downloads import Downloads
-from lmbridge.emulator.errors import EmulatedError
 from lmbridge.emulator.files import Files
 from lmbridge.emulator.gates import Gates
+from lmbridge.emulator.ids import Ids
 from lmbridge.emulator.instances import Instances
 from lmbridge.emulator.journal import Journal
 
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
 
     from lmbridge.emulator.catalog import CatalogModel
     from lmbridge.emulator.clock import Clock
-    from lmbridge.emulator.conversation import Conversation
     from lmbridge.emulator.settings import Settings
 
 
@@ -37,77 +33,6 @@ class Closable(Protocol):
     def drop(self) -> None:
         """Reset its connection."""
         ...
-
-
-MAX_CHATS = 2000
-MAX_CHAT_BYTES = 256 * 1024 * 1024
-"""Stored conversations and their size, pictures included; the oldest are forgotten."""
-
-_BASE36 = string.digits + string.ascii_lowercase
-
-
-class Ids:
-    """Identifiers that look random and are the same in every run."""
-
-    def __init__(self) -> None:
-        self._serial = itertools.count(1)
-
-    def hexadecimal(self, length: int) -> str:
-        """Return hexadecimal digits."""
-        return hashlib.sha256(f"id {next(self._serial)}".encode()).hexdigest()[:length]
-
-    def base36(self, length: int) -> str:
-        """Return digits and lower-case letters."""
-        number = int(self.hexadecimal(64), 16)
-        digits = []
-        for _ in range(length):
-            number, digit = divmod(number, 36)
-            digits.append(_BASE36[digit])
-        return "".join(digits)
-
-
-class Chats:
-    """Conversations that `/api/v1/chat` stored; a response can be continued more than once."""
-
-    def __init__(self, ids: Ids, limit: int = MAX_CHATS, limit_bytes: int = MAX_CHAT_BYTES) -> None:
-        self._ids = ids
-        self._limit = limit
-        self._limit_bytes = limit_bytes
-        self._bytes = 0
-        self._chats: OrderedDict[str, Conversation] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._chats)
-
-    def new_id(self) -> str:
-        """Return `resp_` and 48 hexadecimal digits."""
-        return f"resp_{self._ids.hexadecimal(48)}"
-
-    def store(self, response_id: str, turns: Conversation) -> None:
-        """Remember a conversation up to and with this response."""
-        self._chats[response_id] = turns
-        self._bytes += _size(turns)
-        while len(self._chats) > self._limit or (self._bytes > self._limit_bytes and len(self._chats) > 1):
-            self._bytes -= _size(self._chats.popitem(last=False)[1])
-
-    def get(self, response_id: str) -> Conversation:
-        """Return the conversation up to and with a response.
-
-        Raises:
-            EmulatedError: it is unknown, or no response id at all (the texts are assumed).
-        """
-        param = "previous_response_id"
-        if not response_id.startswith("resp_"):
-            message = f"'{param}' must start with 'resp_'."
-            raise EmulatedError(message, code="invalid_string", param=param)
-        if response_id not in self._chats:
-            message = f"Response with id '{response_id}' not found."
-            raise EmulatedError(message, status=404, code="not_found", param=param)
-        return self._chats[response_id]
-
-
-def _size(turns: Conversation) -> int:
-    return sum(len(turn.text) + sum(len(picture.data) for picture in turn.pictures) for turn in turns)
 
 
 class Core:
@@ -137,7 +62,15 @@ class Core:
             tasks=self.tasks,
             on_change=self.journal.pulse,
         )
-        self.downloads = Downloads(self)
+        self.downloads = Downloads(
+            self.instances.catalog,
+            settings=lambda: self.settings,
+            clock=clock,
+            gates=self.gates,
+            tasks=self.tasks,
+            ids=self.ids,
+            on_change=self.journal.pulse,
+        )
         self.sockets: set[Closable] = set()
         self.handlers: set[asyncio.Task[Any]] = set()
 

@@ -14,9 +14,13 @@ from lmbridge.emulator.errors import EmulatedError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-    from lmbridge.emulator.core import Core
+    from lmbridge.emulator.aio import Tasks
+    from lmbridge.emulator.clock import Clock
+    from lmbridge.emulator.gates import Gates
+    from lmbridge.emulator.ids import Ids
+    from lmbridge.emulator.settings import Settings
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 """What the emulator's clock counts from where a date is shown."""
@@ -42,10 +46,36 @@ class Download:
 
 
 class Downloads:
-    """All download jobs of an emulator."""
+    """All download jobs of an emulator.
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    Args:
+        catalog: what can be downloaded; a downloaded model takes the place of its entry.
+        settings: returns the present settings.
+        clock: time.
+        gates: where a download can be held.
+        tasks: the downloads' tasks.
+        ids: where the jobs' ids come from.
+        on_change: called whenever a job has made a step.
+    """
+
+    def __init__(
+        self,
+        catalog: list[CatalogModel],
+        *,
+        settings: Callable[[], Settings],
+        clock: Clock,
+        gates: Gates,
+        tasks: Tasks,
+        ids: Ids,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._catalog = catalog
+        self._settings = settings
+        self._clock = clock
+        self._gates = gates
+        self._tasks = tasks
+        self._ids = ids
+        self._on_change = on_change
         self._jobs: dict[str, Download] = {}
 
     def find(self, name: str) -> CatalogModel:
@@ -58,7 +88,7 @@ class Downloads:
         """
         match = _HUGGING_FACE.match(name)
         key = match.group("key").removesuffix("-GGUF").lower() if match else name
-        for model in self._core.instances.catalog:
+        for model in self._catalog:
             if model.key.lower() == key:
                 return model
         if match is None:
@@ -72,16 +102,16 @@ class Downloads:
         Raises:
             EmulatedError: there have been too many.
         """
-        if self._core.instances.find_model(model.key):
+        if any(entry.key == model.key and entry.downloaded for entry in self._catalog):
             return None
         for running in self._jobs.values():
             if running.model.key == model.key and running.status == "downloading":
                 return running
         if len(self._jobs) >= MAX_JOBS:
             raise EmulatedError("Too many downloads.", status=500, native_type="internal_error")
-        job = Download(f"job_{self._core.ids.hexadecimal(10)}", model, self._core.clock.now())
+        job = Download(f"job_{self._ids.hexadecimal(10)}", model, self._clock.now())
         self._jobs[job.id] = job
-        job.task = self._core.tasks.spawn(self._run(job), f"download {model.key}")
+        job.task = self._tasks.spawn(self._run(job), f"download {model.key}")
         return job
 
     def get(self, job_id: str) -> Download:
@@ -96,17 +126,15 @@ class Downloads:
         return self._jobs[job_id]
 
     async def _run(self, job: Download) -> None:
-        core = self._core
-        steps = max(core.settings.download_steps, 1)
+        steps = self._settings().download_steps
         for step in range(steps):
-            await core.gates.checkpoint("downloading", step, job.model.key)
-            await core.clock.sleep(core.settings.pace.download_step)
+            await self._gates.checkpoint("downloading", step, job.model.key)
+            await self._clock.sleep(self._settings().pace.download_step)
             job.fraction = (step + 1) / steps
             self._changed(job)
-        catalog = core.instances.catalog
-        catalog[:] = [model for model in catalog if model.key != job.model.key]
-        catalog.append(dataclasses.replace(job.model, downloaded=True))
-        job.status, job.completed = "completed", core.clock.now()
+        self._catalog[:] = [model for model in self._catalog if model.key != job.model.key]
+        self._catalog.append(dataclasses.replace(job.model, downloaded=True))
+        job.status, job.completed = "completed", self._clock.now()
         self._changed(job)
 
     def cancel(self, job: Download) -> None:
@@ -130,7 +158,7 @@ class Downloads:
 
     def progress(self, job: Download) -> dict[str, Any]:
         """Return an update as the SDK's channel sends it."""
-        elapsed = max(self._core.clock.now() - job.started, 1e-3)
+        elapsed = max(self._clock.now() - job.started, 1e-3)
         done = int(job.model.size_bytes * job.fraction)
         return {
             "downloadedBytes": done,
@@ -157,17 +185,17 @@ class Downloads:
         body = self.started_body(job)
         body["downloaded_bytes"] = int(job.model.size_bytes * job.fraction)
         if job.status == "downloading":
-            elapsed = max(self._core.clock.now() - job.started, 1e-3)
+            elapsed = max(self._clock.now() - job.started, 1e-3)
             speed = body["downloaded_bytes"] / elapsed
             body["bytes_per_second"] = round(speed)
             if speed > 0:
                 left = (job.model.size_bytes - body["downloaded_bytes"]) / speed
-                body["estimated_completion"] = self._date(self._core.clock.now() + left)
+                body["estimated_completion"] = self._date(self._clock.now() + left)
         return body
 
     def _changed(self, job: Download) -> None:
         job.changed.send()
-        self._core.journal.pulse()
+        self._on_change()
 
     @staticmethod
     def _date(moment: float) -> str:

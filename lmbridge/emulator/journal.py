@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-
-from lmbridge.emulator.aio import Pulse
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 State = Literal["open", "finished", "cancelled", "failed"]
@@ -123,6 +124,10 @@ class RequestRecord:
         self.on_change(self, "")
 
 
+Watcher: TypeAlias = "Callable[[RequestRecord | None, str], None]"
+"""Takes the record that has changed (None: something else has) and the phase or state it came to, or ""."""
+
+
 class Journal:
     """All records, the oldest forgotten when there are too many.
 
@@ -138,7 +143,12 @@ class Journal:
         self._bytes = 0
         self._numbers = itertools.count(1)
         self._sequence = itertools.count(1)
-        self._changed = Pulse()
+        self._watchers: dict[object, Watcher] = {}
+
+    def limit(self, limit: int, limit_bytes: int) -> None:
+        """Change the limits."""
+        self._limit, self._limit_bytes = limit, limit_bytes
+        self.grown(0)
 
     def open(
         self, route: str, headers: Mapping[str, str] | None = None, body: Any = None, size: int = 0
@@ -157,35 +167,74 @@ class Journal:
         while len(self.records) > self._limit or (self._bytes > self._limit_bytes and len(self.records) > 1):
             self._bytes -= self.records.popleft().size
 
-    def pulse(self) -> None:
-        """Wake those who wait: something outside the records has changed."""
-        self._changed.send()
-
     def clear(self) -> None:
         """Forget everything so far."""
         self.records.clear()
         self._bytes = 0
 
+    # Watching
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Call the watcher at every change from now on; what is returned ends that.
+
+        The watcher runs within the work that it watches: it has to be quick, and must not wait.
+        """
+        key = object()
+        self._watchers[key] = watcher
+
+        def end() -> None:
+            self._watchers.pop(key, None)
+
+        return end
+
+    def pulse(self) -> None:
+        """Tell the watchers that something outside the records has changed."""
+        self._tell(None, "")
+
     def _on_change(self, record: RequestRecord, what: str) -> None:
         if what:
             record.history.append((next(self._sequence), what))
-        self._changed.send()
+        self._tell(record, what)
+
+    def _tell(self, record: RequestRecord | None, what: str) -> None:
+        for watcher in tuple(self._watchers.values()):
+            try:
+                watcher(record, what)
+            except Exception:  # a watcher must not break what it watches
+                logger.exception("a watcher of the emulator's requests failed")
 
     async def wait_for(self, predicate: Callable[[], T], seconds: float) -> T:
-        """Wait until the predicate is true after some change, and return its value.
+        """Wait until the predicate is true, and return its value.
+
+        It is asked now and within every change, so that no passing state is missed.
 
         Raises:
             TimeoutError: it did not become true; the message lists the last records.
         """
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def ask(_record: RequestRecord | None = None, _what: str = "") -> None:
+            if answer.done():
+                return
+            try:
+                value = predicate()
+            except Exception as error:  # noqa: BLE001 - it is raised where somebody waits
+                answer.set_exception(error)
+                return
+            if value and not answer.done():  # a predicate may itself cause a change
+                answer.set_result(value)
+
+        end = self.watch(ask)
         try:
-            async with asyncio.timeout(seconds):
-                while not (value := predicate()):
-                    await self._changed.wait()
-                return value
+            ask()
+            return await asyncio.wait_for(answer, seconds)
         except TimeoutError:
-            raise TimeoutError(
-                f"nothing of that kind within {seconds:g} s; the last requests: {self}"
-            ) from None
+            if answer.done() and not answer.cancelled():
+                raise  # the predicate's own
+            message = f"nothing of that kind within {seconds:g} s; the last requests: {self}"
+            raise TimeoutError(message) from None
+        finally:
+            end()
 
     def __str__(self) -> str:
         tail = list(self.records)[-10:]

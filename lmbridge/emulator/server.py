@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from lmbridge.emulator.gates import Gates
     from lmbridge.emulator.instances import Instance
-    from lmbridge.emulator.journal import RequestRecord
+    from lmbridge.emulator.journal import RequestRecord, Watcher
 
 T = TypeVar("T")
 
@@ -186,8 +186,17 @@ class Emulator:
         """
         self._core.instances.unload(identifier)
 
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Call the watcher at every change of a request or of the instances; what is returned ends that.
+
+        Args:
+            watcher: takes the record (None: it was no request) and the phase or state that it came to, or
+                an empty string; it runs in the emulator's loop, within the work that it watches.
+        """
+        return self._core.journal.watch(watcher)
+
     async def wait_for(self, predicate: Callable[[Emulator], T], timeout: float = 10.0) -> T:  # noqa: ASYNC109
-        """Wait until the predicate is true after some request has changed, and return its value.
+        """Wait until the predicate is true, and return its value; it is asked at every change.
 
         Raises:
             TimeoutError: it did not become true; the message lists the last requests.

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmbridge.emulator import FakeClock, directives, schema, tokens
+from lmbridge.emulator.chats import Chats
 from lmbridge.emulator.composer import Question, compose
 from lmbridge.emulator.conversation import Picture, Tool, Turn
-from lmbridge.emulator.core import Chats, Ids
 from lmbridge.emulator.errors import EmulatedError
 from lmbridge.emulator.files import Files
+from lmbridge.emulator.ids import Ids
 
 
 @settings(deadline=None)  # the machine may be busy
