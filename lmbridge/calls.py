@@ -25,11 +25,12 @@ from lmbridge.events import (
     Usage,
 )
 from lmbridge.folding import unfold
+from lmbridge.oddities import oddities
 from lmbridge.retries import RETRIES, retry_delay
 from lmbridge.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from lmbridge.chat import Request
     from lmbridge.context import Context
@@ -366,9 +367,14 @@ class Call:
         self._finished = True
         self._watchdog.stop()
         self._release()  # the server is free for the next call while the reader still looks at this one
-        notes = dict.fromkeys(
-            (*self._plan.notes, *finish.notes, *self._context.notes, *self._oddities(finish))
+        odd = oddities(
+            finish,
+            self._plan.request,
+            self._context.model,
+            self._usage,
+            only_thinking=bool(self._first) and not self._answered,
         )
+        notes = dict.fromkeys((*self._plan.notes, *finish.notes, *self._context.notes, *odd))
         final = msgspec.structs.replace(finish, stats=self._stats(finish.stats), notes=tuple(notes))
         return (final,) if self._usage is None else (self._usage, final)
 
@@ -382,17 +388,3 @@ class Call:
                 figures["tokens_per_second"] = tokens / (now - self._first)
         measured = {name: value for name, value in figures.items() if getattr(stats, name) is None}
         return msgspec.structs.replace(stats, **measured, measured=(*stats.measured, *measured))
-
-    def _oddities(self, finish: Finish) -> Iterable[str]:
-        if finish.reason == "length" and self._first and not self._answered:
-            yield "thinking used up max_tokens before the answer began: raise max_tokens or lower reasoning"
-        wanted, got = self._plan.request.model, finish.model
-        if wanted and got and not self._is_same_model(wanted, got):
-            yield f"{got!r} answered instead of {wanted!r}"
-
-    def _is_same_model(self, wanted: str, got: str) -> bool:
-        model = self._context.model
-        if model is not None and model.answers_to(wanted) and model.answers_to(got):
-            return True
-        # Servers answer to "gpt-4o" as "gpt-4o-2024-08-06", and to "key" as its copy "key:2".
-        return got.casefold().startswith(wanted.casefold()) or wanted.casefold().startswith(got.casefold())

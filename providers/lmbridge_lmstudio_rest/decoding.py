@@ -149,10 +149,11 @@ class ChatDecoder:
                 "the model generated nothing; with some engines that means that the prompt does not fit "
                 "the context"
             )
+        copy = as_text(body.get("model_instance_id"))
         events.append(
             Finish(
-                self._reason(usage),
-                as_text(body.get("model_instance_id")),
+                self._reason(usage, copy),
+                copy,
                 self._stats(stats),
                 as_text(body.get("response_id")),
             )
@@ -195,11 +196,20 @@ class ChatDecoder:
             self._context.note(f"the final {kind} differs from what was streamed, which is what is shown")
         return ""
 
-    def _reason(self, usage: Usage | None) -> FinishReason:
-        generated = usage.completion_tokens if usage else None
-        if self._max_tokens is not None and generated is not None and generated >= self._max_tokens:
+    def _reason(self, usage: Usage | None, copy: str | None) -> FinishReason:
+        """Infer why the answer ended, which the wire does not tell: a limit was reached, or not."""
+        if usage is None or usage.completion_tokens is None:
+            return "stop"
+        if self._max_tokens is not None and usage.completion_tokens >= self._max_tokens:
             return "length"
-        return "stop"
+        context = self._context_length(copy)
+        return "length" if context is not None and (usage.total_tokens or 0) >= context else "stop"
+
+    def _context_length(self, copy: str | None) -> int | None:
+        """Return the tokens that the copy which answered is loaded with, if the listing told."""
+        model = self._context.model
+        copies = (model.loaded if model else None) or ()
+        return next((item.context_length for item in copies if item.id == copy), None)
 
     def _stats(self, stats: Mapping[str, Any]) -> Stats:
         return Stats(

@@ -81,6 +81,7 @@ class PacketReader:
         self._context = context
         self._asked = asked
         self._text: list[str] | None = [] if as_json else None
+        self._thoughts: list[str] = []
         self._splitter = ReasoningSplitter()
         self._calls = 0
         self._failed_calls = 0
@@ -146,8 +147,11 @@ class PacketReader:
     def _think(self, text: str) -> None:
         if "__LM_STUDIO" in text:
             text = _MARKER.sub("", text)
-        if text:
-            self._put([ReasoningDelta(text)])
+        if not text:
+            return
+        if self._text is not None:
+            self._thoughts.append(text)
+        self._put([ReasoningDelta(text)])
 
     # -- the rest --------------------------------------------------------------------------------------
 
@@ -262,11 +266,21 @@ class PacketReader:
         return "tool_calls" if self._calls and known in {None, "stop"} else known or "stop"
 
     def _check_json(self, reason: FinishReason) -> None:
+        """See that JSON is what was asked for; take it from the thinking if there is no answer at all.
+
+        Thinking models under a schema do so, and leave the text empty (observed, lmstudio-bug-tracker#1698).
+        """
         if self._text is None or reason != "stop":
             return
-        try:
-            msgspec.json.decode("".join(self._text))
-        except msgspec.DecodeError:
+        answer, thoughts = "".join(self._text), "".join(self._thoughts).strip()
+        if _is_json(answer):
+            return
+        if not answer.strip() and thoughts[:1] in {"{", "["} and _is_json(thoughts):
+            self._context.note(
+                "the server sent the structured answer as reasoning; it is given as text as well"
+            )
+            self._put([TextDelta(thoughts)])
+        else:
             self._context.note("the answer is not the JSON that was asked for")
 
     def _model(self) -> str | None:
@@ -286,6 +300,14 @@ class PacketReader:
             reasoning_tokens=self._reasoning_tokens or None,
             cached_tokens=self._cached_tokens,
         )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def _opens_or_closes_reasoning(text: Any) -> bool:

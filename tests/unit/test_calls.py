@@ -663,8 +663,14 @@ async def test_our_clock_fills_in_what_the_server_does_not_tell_and_says_so(make
 
 async def test_thinking_that_eats_the_budget_is_named(make_bridge):
     acme = scripted(ReasoningDelta("hmm"), Finish("length"))
-    result = await make_bridge({"acme": acme}).generate("acme", ASK)
+    limited = ASK.replace(options=Options(max_tokens=1))
+    result = await make_bridge({"acme": acme}).generate("acme", limited)
     assert "thinking used up max_tokens" in result.notes[0]
+    result = await make_bridge({"acme": acme}).generate("acme", ASK)
+    assert "thinking used up the room" in result.notes[0]
+    acme = scripted(ReasoningDelta("hmm"), Finish("stop"))
+    result = await make_bridge({"acme": acme}).generate("acme", ASK)
+    assert "only thinking" in result.notes[0]
     acme = scripted(ReasoningDelta("hmm"), TextDelta("x"), Finish("length"))
     assert (await make_bridge({"acme": acme}).generate("acme", ASK)).notes == ()
 
