@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 _MASK = "***"
-_TOKEN = re.compile(r"\b(sk-[A-Za-z0-9_-]{2,}(?::[A-Za-z0-9]+)?|(?<=Bearer )[^\s'\"]+)")
+_TOKEN = re.compile(r"\b(sk-[A-Za-z0-9_-]{4,}(?::[A-Za-z0-9]+)?|(?<=Bearer )[^\s'\"]+)")
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
 
 
@@ -64,9 +64,18 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     ``secrets`` are replaced wherever they occur; texts that look like keys (``sk-…``, ``Bearer …``) and
     the user part of URLs are replaced in any case. Idempotent.
     """
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, _MASK)
+    for secret in filter(None, secrets):
+        text = text.replace(secret, _MASK)
+        # An error masks what looks like a key before it learns the secrets: of one that looks like a key only
+        # at its begin, the rest is left.
+        for before in ("", "Bearer "):
+            rest = _masked(before + secret).removeprefix(before)
+            if rest not in {secret, _MASK}:
+                text = text.replace(rest, _MASK)
+    return _masked(text)
+
+
+def _masked(text: str) -> str:
     return _USERINFO.sub(f"{_MASK}@", _TOKEN.sub(_MASK, text))
 
 
@@ -215,6 +224,8 @@ class UnsupportedFeature(LMBridgeError):
         features: names of what cannot be honoured, e.g. ``("seed", "stop")``.
     """
 
+    default_hint = "leave this out, or choose another connection or model"
+
     def __init__(self, message: str, *, features: Iterable[str] = (), **fields: Any) -> None:
         super().__init__(message, **fields)
         self.features = tuple(features)
@@ -222,6 +233,8 @@ class UnsupportedFeature(LMBridgeError):
 
 class ImageRejected(LMBridgeError):
     """An image cannot be read, or the server refuses it."""
+
+    default_hint = "convert it to a smaller PNG or JPEG"
 
 
 class ServerUnreachable(LMBridgeError):
@@ -253,6 +266,8 @@ class ModelNotFound(LMBridgeError):
         near: names of the server's models that come close.
     """
 
+    default_hint = "'lmbridge models' lists what the server has"
+
     def __init__(self, message: str, *, model: str = "", near: Iterable[str] = (), **fields: Any) -> None:
         self.model = model
         self.near = tuple(near)
@@ -276,15 +291,20 @@ class ContextOverflow(LMBridgeError):
 class RateLimited(LMBridgeError):
     """Too many requests."""
 
+    default_hint = "wait, and send fewer requests at a time"
     default_retryable = True
 
 
 class ServerError(LMBridgeError):
     """The server refused the request or failed, for a reason that has no class of its own."""
 
+    default_hint = "the server's own log says more"
+
 
 class ProtocolError(LMBridgeError):
     """The answer is not what the protocol promises, or it ends without its end mark."""
+
+    default_hint = "if it happens again, the server's own log says why"
 
 
 class TimedOut(LMBridgeError, TimeoutError):
@@ -295,9 +315,12 @@ class TimedOut(LMBridgeError, TimeoutError):
         seconds: the limit.
     """
 
+    default_hint = "try again, or raise the timeout"
     default_retryable = True
 
     def __init__(self, message: str, *, clock: str = "", seconds: float | None = None, **fields: Any) -> None:
+        if clock == "connect":
+            fields.setdefault("hint", "is the address right? A slow server needs a longer connect timeout")
         super().__init__(message, **fields)
         self.clock = clock
         self.seconds = seconds

@@ -16,6 +16,7 @@ __all__ = ["classify", "error_in", "from_body", "parse_retry_after"]
 _BODY_LIMIT = 256 * 1024  # bytes of a body that are looked at
 _TITLE_LIMIT = 8192  # characters of a web page in which its title is looked for
 _WAIT_LIMIT = 86_400.0
+_NOTHING = frozenset({'""', "{}", "[]", "null"})
 
 
 def from_body(
@@ -32,6 +33,8 @@ def from_body(
     page with a status below 300 is a ``ProtocolError``.
     """
     text = body[:_BODY_LIMIT].decode("utf-8-sig", "replace").strip()
+    if text in _NOTHING:
+        text = ""
     retry_after = _retry_after_of(headers)
     payload = _decode(text)
     if payload is not None:

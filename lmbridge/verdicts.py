@@ -59,7 +59,15 @@ def _said(report: Report) -> str:
 
 def make(kind: type[LMBridgeError], hint: str | None = None, retryable: bool | None = None) -> Build:
     """Return the builder of a ``kind``; with ``None``, hint and ``retryable`` are those of the class."""
-    return lambda report: kind(_said(report), hint=hint, retryable=retryable, **report.base)
+    advice = kind.default_hint if hint is None else hint
+    return lambda report: kind(
+        _said(report), hint=_with_pause(advice, report), retryable=retryable, **report.base
+    )
+
+
+def _with_pause(advice: str, report: Report) -> str:
+    pause = f"the server asks to wait {report.retry_after:.0f} s" if report.retry_after else ""
+    return "; ".join(filter(None, (advice, pause)))
 
 
 def model_not_found(report: Report) -> LMBridgeError:

@@ -12,7 +12,10 @@ from lmbridge.http import get_json
 if TYPE_CHECKING:
     from lmbridge.context import Context
 
-__all__ = ["OLD_SERVER", "explain", "is_missing_route", "old_server"]
+__all__ = ["OLD_SERVER", "STRANGER", "explain", "is_missing_route", "old_server"]
+
+#: Hint for what answers and is no LM Studio.
+STRANGER = "is this the right address? Other servers work with the provider openai-compat"
 
 #: How :class:`lmbridge.Health` names a server without ``/api/v1``.
 OLD_SERVER = "LM Studio before 0.4.0"
@@ -60,11 +63,10 @@ async def explain(exc: LMBridgeError, context: Context) -> LMBridgeError:
         return exc  # it has the API; the failure is about something else
     if found:
         return old_server()
-    return ServerError(
+    return ProtocolError(
         f"{context.connection.netloc} does not answer as LM Studio does ({exc.message})",
-        hint="is this the right address? Other servers work with the provider openai-compat",
+        hint=STRANGER,
         status=exc.status,
-        retryable=False,
     )
 
 

@@ -18,6 +18,7 @@ Prepared: TypeAlias = tuple[dict[str, Any], AnswerDecoder]
 #: A proper server ends the body right behind its end mark, which frees the connection for the next request.
 #: One that does not is waited for this long, then its connection is closed.
 _DRAIN_SECONDS = 0.1
+_FIELDS = (b"", b"data", b"event", b"id", b"retry")
 _BODY_LIMIT = 64 * 1024 * 1024
 
 
@@ -38,7 +39,7 @@ async def answer(
     async with transport.stream(context, path, body, body.get("model") or None) as reply:
         if not reply.is_stream:
             head = await _head(reply)
-            if head.lstrip()[:1] in {b"{", b"<", b"["}:
+            if not _begins_as_events(head):
                 yield decoder.whole(head + await _rest(reply))
                 return
             if events := decoder.feed(head):
@@ -63,6 +64,12 @@ async def _head(reply: Answer) -> bytes:
         if head.strip():
             break
     return head
+
+
+def _begins_as_events(head: bytes) -> bool:
+    """Whether the begin of the body may be that of an event stream; a part of a field's name will do."""
+    field, colon, _ = head.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n").partition(b":")
+    return field in _FIELDS if colon else any(name.startswith(field) for name in _FIELDS)
 
 
 async def _rest(reply: Answer) -> bytes:

@@ -40,8 +40,21 @@ def test_the_tree_in_the_docstring_is_the_tree(cls):
 )
 def test_what_looks_like_a_secret_is_masked(text, shown):
     assert redact(text) == shown
-    assert str(ServerError(text)) == shown
+    assert str(ServerError(text, hint="")) == shown
     assert text == shown or text not in repr(ServerError("x", hint=text))
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["sk-abc.def/ghi=", "correct horse battery", "sk-one two", "it's sk-or-is-it", "a://b@c", "sk-a***b"],
+)
+@pytest.mark.parametrize("text", ["the key {} is wrong", "Authorization: Bearer {}", "'{}'", "x{}y {}"])
+def test_nothing_is_left_of_a_secret_that_looks_like_a_key_only_in_part(secret, text):
+    error = ServerError(text.replace("{}", secret), hint=f"not {secret}")
+    error.locate("c", "p", [secret])
+    shown = f"{error} {error!r} {error.args}"
+    assert not any(part in shown for part in (secret, secret[-5:], secret[3:8]))
+    assert redact(shown, [secret]) == shown
 
 
 def test_known_secrets_are_masked_wherever_they_stand():

@@ -3,7 +3,7 @@
 import pytest
 
 from lmbridge.chat import Message, Request
-from lmbridge.errors import ModelNotFound, ServerError
+from lmbridge.errors import ModelNotFound, ProtocolError, ServerError
 from lmbridge.operations import DownloadRequest, LoadRequest, UnloadRequest
 
 HELLO = Request(model="m", messages=(Message.user("hello"),))
@@ -46,7 +46,7 @@ async def test_a_404_of_a_server_with_v0_or_the_greeting_names_an_old_server(res
 
 async def test_a_404_of_another_program_says_that_it_is_no_lm_studio(rest, serve):
     server = await serve({"POST /api/v1/chat": answering({"detail": "Not Found"}, 404)})
-    with pytest.raises(ServerError, match="does not answer as LM Studio") as caught:
+    with pytest.raises(ProtocolError, match="does not answer as LM Studio") as caught:
         await rest.answer(HELLO, rest.context(server.url))
     assert "openai-compat" in caught.value.hint
 
@@ -56,7 +56,7 @@ async def test_a_web_page_says_that_it_is_no_lm_studio(rest, serve):
         await exchange.answer(b"<!doctype html><title>Router</title>", 200, "text/html")
 
     server = await serve({"POST /api/v1/chat": page})
-    with pytest.raises(ServerError, match="does not answer as LM Studio"):
+    with pytest.raises(ProtocolError, match="does not answer as LM Studio"):
         await rest.answer(HELLO, rest.context(server.url))
 
 
@@ -88,7 +88,7 @@ async def test_a_probe_that_hangs_is_given_up(rest, serve, monkeypatch):
             "GET /lmstudio-greeting": hang,
         }
     )
-    with pytest.raises(ServerError, match="does not answer as LM Studio"):
+    with pytest.raises(ProtocolError, match="does not answer as LM Studio"):
         await rest.answer(HELLO, rest.context(server.url))
 
 
