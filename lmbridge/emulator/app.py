@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from lmbridge.emulator.compat import chat as compat_chat
 from lmbridge.emulator.compat import other as compat_other
+from lmbridge.emulator.compat.responses import route as compat_responses
 from lmbridge.emulator.errors import EmulatedError
 from lmbridge.emulator.http_support import (
     CORE,
@@ -53,6 +54,7 @@ COMPATIBLE: dict[tuple[str, str], Handler] = {
     ("POST", "/v1/chat/completions"): compat_chat.chat_completions,
     ("POST", "/v1/completions"): compat_other.completions,
     ("POST", "/v1/embeddings"): compat_other.embeddings,
+    ("POST", "/v1/responses"): compat_responses.responses,
 }
 
 
@@ -126,15 +128,24 @@ async def _guarded(request: web.Request, handler: Handler, *, upgrade: bool) -> 
         return await handler(request)
     except EmulatedError as error:
         present_record().end("failed", error.message)
-        if request.path.startswith("/api/v1/"):
-            return json_response({"error": error.native()}, error.status)
-        return json_response(error.compat(string=core.settings.string_errors), error.status)
+        return json_response(
+            _error_body(request.path, error, string=core.settings.string_errors), error.status
+        )
     except web.HTTPRequestEntityTooLarge:
         body = {"error": "request entity too large"}
         return json_response(body, 413)
     except ConnectionAbortedError:
         drop_connection(request)
         raise
+
+
+def _error_body(path: str, error: EmulatedError, *, string: bool) -> dict[str, Any]:
+    """Return an error in the form of its route."""
+    if path.startswith("/api/v1/"):
+        return {"error": error.native()}
+    if path == "/v1/responses" and not string:  # no string was ever seen here
+        return {"error": error.compat_object()}
+    return error.compat(string=string)
 
 
 def make_app(core: Core) -> web.Application:

@@ -17,7 +17,7 @@ MAX_CHAT_BYTES = 256 * 1024 * 1024
 
 
 class Chats:
-    """Conversations that `/api/v1/chat` stored; a response can be continued more than once."""
+    """Conversations that `/api/v1/chat` and `/v1/responses` stored; each can be continued more than once."""
 
     def __init__(self, ids: Ids, limit: int = MAX_CHATS, limit_bytes: int = MAX_CHAT_BYTES) -> None:
         self._ids = ids
@@ -40,8 +40,12 @@ class Chats:
         while len(self._chats) > self._limit or (self._bytes > self._limit_bytes and len(self._chats) > 1):
             self._bytes -= _size(self._chats.popitem(last=False)[1])
 
+    def find(self, response_id: str) -> Conversation | None:
+        """Return the conversation up to and with a response, None if it is unknown."""
+        return self._chats.get(response_id)
+
     def get(self, response_id: str) -> Conversation:
-        """Return the conversation up to and with a response.
+        """Return the conversation up to and with a response, for `/api/v1/chat`.
 
         Raises:
             EmulatedError: it is unknown, or no response id at all (the texts are assumed).

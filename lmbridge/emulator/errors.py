@@ -60,14 +60,11 @@ class EmulatedError(Exception):
         """Return the whole body on the compatible routes."""
         if string or self.as_string:
             return {"error": self.message}
-        return {
-            "error": {
-                "message": self.message,
-                "type": self.compat_type,
-                "param": self.param,
-                "code": self.code,
-            }
-        }
+        return {"error": self.compat_object()}
+
+    def compat_object(self) -> dict[str, Any]:
+        """Return the object that is the value of `error` on the compatible routes."""
+        return {"message": self.message, "type": self.compat_type, "param": self.param, "code": self.code}
 
     def serialized(self) -> dict[str, Any]:
         """Return the error object of the websockets (lmstudio-js: SerializedLMSExtendedError)."""
@@ -114,16 +111,6 @@ def wrong_token() -> EmulatedError:
         status=401,
         code="invalid_api_key",
         compat_type="invalid_request",
-    )
-
-
-def plugin_denied(plugin: str) -> EmulatedError:
-    """The token does not permit an MCP server (observed by a third-party client)."""
-    return EmulatedError(
-        f"Permission denied to use plugin {plugin}",
-        status=403,
-        code="permission_denied",
-        param="integrations",
     )
 
 
@@ -260,11 +247,12 @@ class ContextOverflow(EmulatedError):
     """The prompt does not fit the context."""
 
 
-def dead_plugin(plugin: str) -> EmulatedError:
-    """An MCP plugin cannot be reached (observed by a third-party client)."""
-    kind = "plugin_connection_error"
+def no_previous_response(response_id: str) -> EmulatedError:
+    """A response to continue is not stored (code: bug-tracker#1188; text and status as OpenAI's)."""
     return EmulatedError(
-        f"Cannot find plugin handle for plugin {plugin}", status=500, native_type=kind, code=kind
+        f"Previous response with id '{response_id}' not found.",
+        code="previous_response_not_found",
+        param="previous_response_id",
     )
 
 

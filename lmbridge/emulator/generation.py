@@ -183,6 +183,9 @@ class Generation:
                 return
             results = [await self._run_tool(instance, call, integration) for call, integration in calls]
             made = Turn("assistant", tool_calls=tuple(call for call, _ in calls))
+            self._summary.turns = (*self._summary.turns, made, *results)
+            if self._summary.calls:  # the client has to run its part before the model can go on
+                return
             turns = (*turns, made, *results)
 
     async def _read_prompt(self, instance: Instance, turns: tuple[Turn, ...], *, first: bool) -> None:
@@ -194,11 +197,12 @@ class Generation:
             raise errors.overflow(self._settings.overflow_text, total, instance.context_length)
         if first:
             await self._emit(events.Begins(instance))
-            if dead := next((server for server in self._job.integrations if server.dead), None):
-                raise errors.dead_plugin(str(dead.provider.get("plugin_id")))
+            for server in self._job.integrations:
+                if server.problem is not None:
+                    raise server.problem
         visible = self._settings.prompt_progress and (first or self._settings.prompt_after_tool)
         self._in_prompt = True
-        steps = max(self._settings.prompt_steps, 1)
+        steps = self._settings.prompt_steps
         for step in range(steps):
             if visible:
                 await self._emit(events.PromptProgress(step / steps, total))
@@ -218,7 +222,7 @@ class Generation:
 
     async def _answer(
         self, instance: Instance, turns: tuple[Turn, ...]
-    ) -> list[tuple[ToolCall, Integration]]:
+    ) -> list[tuple[ToolCall, Integration | None]]:
         """Generate one round; return the calls that the server has to run itself."""
         job = self._job
         instance.status = "generating"
@@ -238,14 +242,12 @@ class Generation:
         steps = compose(question)
         if self._settings.json_in_reasoning and job.schema is not None and job.effort != "off":
             steps = [Step("reasoning", steps[-1].text)]
-        own: list[tuple[ToolCall, Integration]] = []
+        own: list[tuple[ToolCall, Integration | None]] = []
         for step in steps:
             if step.kind == "call" and step.call is not None:
                 server = self._server_of(step.call)
-                if server is not None:
+                if server is not None or (job.integrations and not job.tools):
                     own.append((step.call, server))
-                elif job.integrations and not job.tools:
-                    await self._invalid_call(step)
                 else:
                     await self._call(instance, step)
             else:
@@ -331,31 +333,38 @@ class Generation:
             await self._token(instance, "answering", number, Token("structure", piece))
             await self._emit(events.CallArguments(index, piece))
         await self._emit(events.CallEnds(index, call, step.problem))
-        if step.problem is None:
-            self._summary.calls.append(call)
+        # One that was not offered is the client's to refuse, too.
+        self._summary.calls.append(call)
 
-    async def _invalid_call(self, step: Step) -> None:
-        """A tool that no MCP server has."""
-        name = step.call.name if step.call else ""
-        reason = f"Cannot find tool with name {name}."
-        metadata = {"type": "invalid_name", "tool_name": name}
-        self._summary.output.append({"type": "invalid_tool_call", "reason": reason, "metadata": metadata})
-        await self._emit(events.ServerTool("failure", {"reason": reason, "metadata": metadata}))
-
-    async def _run_tool(self, instance: Instance, call: ToolCall, server: Integration) -> Turn:
+    async def _run_tool(self, instance: Instance, call: ToolCall, server: Integration | None) -> Turn:
+        """Run a tool on its server, or tell the model why that cannot be done."""
         self._record.enter("tool")
+        if server is None:
+            reason = f"Cannot find tool with name {call.name}."
+            return await self._invalid(call, reason, {"type": "invalid_name", "tool_name": call.name})
         base = {"tool": call.name, "provider_info": server.provider}
-        await self._emit(events.ServerTool("start", base))
+        await self._emit(events.ServerTool("start", base, server.label))
         for number, piece in enumerate(tokens.pieces(call.arguments_json())):
             await self._token(instance, "tool", number, Token("structure", piece))
         full = {"tool": call.name, "arguments": call.arguments, "provider_info": server.provider}
-        await self._emit(events.ServerTool("arguments", full))
+        await self._emit(events.ServerTool("arguments", full, server.label))
+        problem = server.refusal(call)
+        if problem is not None:
+            named: dict[str, Any] = {"type": "invalid_arguments", "tool_name": call.name}
+            about = {"arguments": call.arguments, "provider_info": server.provider}
+            return await self._invalid(call, problem, named | about)
         await self._core.clock.sleep(self._settings.pace.tool)
         output = server.run(call)
         item = {**full, "output": output}
         self._summary.output.append({"type": "tool_call", **item})
-        await self._emit(events.ServerTool("success", item))
+        await self._emit(events.ServerTool("success", item, server.label))
         return Turn("tool", output, tool_call_id=call.id)
+
+    async def _invalid(self, call: ToolCall, reason: str, metadata: dict[str, Any]) -> Turn:
+        item = {"reason": reason, "metadata": metadata}
+        self._summary.output.append({"type": "invalid_tool_call", **item})
+        await self._emit(events.ServerTool("failure", item))
+        return Turn("tool", reason, tool_call_id=call.id)
 
     async def _emit(self, event: EngineEvent) -> None:
         await self._pipe.send(event)

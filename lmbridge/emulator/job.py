@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from lmbridge.emulator.conversation import Conversation, Tool, ToolCall, Turn
+
 if TYPE_CHECKING:
     from lmbridge.emulator.catalog import CatalogModel
-    from lmbridge.emulator.conversation import Conversation, Tool, ToolCall
     from lmbridge.emulator.errors import EmulatedError
     from lmbridge.emulator.instances import Instance
     from lmbridge.emulator.mcp import Integration
@@ -80,6 +81,7 @@ class Summary:
         reasoning: the whole reasoning.
         text: the whole answer.
         calls: the calls of the client's own tools.
+        turns: what the server's own tools added to the conversation: calls and results.
     """
 
     stop_reason: str = "eosFound"
@@ -94,6 +96,11 @@ class Summary:
     reasoning: str = ""
     text: str = ""
     calls: list[ToolCall] = field(default_factory=list)
+    turns: Conversation = ()
+
+    def answer(self) -> Conversation:
+        """Return what the prediction adds to its conversation."""
+        return (*self.turns, Turn("assistant", self.text, tool_calls=tuple(self.calls)))
 
     def draft_counts(self) -> dict[str, int]:
         """Return the counts of speculative decoding: two of three tokens were guessed right."""
@@ -196,10 +203,15 @@ class CallEnds:
 
 @dataclass(frozen=True, slots=True)
 class ServerTool:
-    """A tool that the server runs itself: `start`, `arguments`, then `success` or `failure`."""
+    """A tool that the server runs itself: `start`, `arguments`, then `success` or `failure`.
+
+    A call of a tool that no server has is a `failure` at once.
+    """
 
     stage: Literal["start", "arguments", "success", "failure"]
     item: dict[str, Any]
+    server: str = ""
+    """The label of the MCP server."""
 
 
 @dataclass(frozen=True, slots=True)

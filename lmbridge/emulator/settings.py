@@ -189,6 +189,14 @@ class Settings:
     pixel_limit: int | None = switch(5120 * 5120, "observed", "bug-tracker 2003, Windows")
     """Largest width times height of a picture, in pixels."""
 
+    # /v1/responses
+    responses_structured_output: bool = switch(False, "observed", "bug-tracker 1396, 2403: ignored on 0.4.23")
+    """`/v1/responses` honours `text.format`; the answer is plain text where it does not."""
+    responses_images: bool = switch(True, "observed", "bug-tracker 1106, 2200: refused by older builds")
+    """`/v1/responses` takes `input_image`; else it is an `invalid_union`."""
+    responses_error_event: bool = switch(False, "assumed", "both forms exist in OpenAI's Responses API")
+    """A stream of `/v1/responses` that fails ends with an `error` event instead of `response.failed`."""
+
     # WebSockets
     pong: bool = switch(True, "documented", "RFC 6455")
     """Answer pings; the SDK gives a connection up after 20 s without."""

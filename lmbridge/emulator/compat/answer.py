@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from lmbridge.emulator import errors
 from lmbridge.emulator.http_support import Prediction, drop_connection
-from lmbridge.emulator.job import Done, Job, Summary
+from lmbridge.emulator.job import Done, EngineEvent, Job, Summary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiohttp import web
 
     from lmbridge.emulator.core import Core
@@ -51,8 +53,15 @@ def v0_extras(core: Core, job: Job, summary: Summary) -> dict[str, Any]:
     }
 
 
-async def finished_summary(request: web.Request, job: Job) -> Summary:
+async def finished_summary(
+    request: web.Request, job: Job, watch: Callable[[EngineEvent], object] | None = None
+) -> Summary:
     """Predict to the end.
+
+    Args:
+        request: whose answer it is.
+        job: what to predict.
+        watch: is told of all events but the last.
 
     Raises:
         EmulatedError: the prediction failed.
@@ -61,7 +70,10 @@ async def finished_summary(request: web.Request, job: Job) -> Summary:
     async with Prediction(request, job, streaming=False) as generation:
         done: Done | None = None
         async for event in generation:
-            done = event if isinstance(event, Done) else done
+            if isinstance(event, Done):
+                done = event
+            elif watch is not None:
+                watch(event)
     if done is None or done.drop:
         drop_connection(request)
         raise ConnectionAbortedError

@@ -87,8 +87,7 @@ def _result(
     }
     if store:
         result["response_id"] = core.chats.new_id()
-        answer = Turn("assistant", summary.text)
-        core.chats.store(result["response_id"], (*job.turns, answer))
+        core.chats.store(result["response_id"], (*job.turns, *summary.answer()))
     return result
 
 
