@@ -68,12 +68,12 @@ def emulator(
     lmbridge emulator --port 0 --load qwen3-vl-4b --set parallel=1
     """
     if switches:
-        show_table(("SWITCH", "DEFAULT", "EVIDENCE", "MEANING"), switch_rows())
+        show_table(("SWITCH", "VALUES", "DEFAULT", "EVIDENCE", "MEANING"), switch_rows())
         return
     with quit_on_errors():
         _check_host(host, allowed=allow_remote)
         set_up_logging(lmbridge.Settings.load().log)
-        changes = read_switches(switch or [])
+        changes = read_switches(switch or [], fast=fast)
         settings = make_settings(changes, tokens=token or [], loaded=loaded or [], fast=fast)
         try:
             asyncio.run(serve(host, port, settings))

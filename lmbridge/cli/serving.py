@@ -44,8 +44,8 @@ def make_settings(
             "--token: this has not the form of an API token", hint="'lmbridge emulator --help' shows the form"
         ) from exc
     pace = Pace.instant() if fast else Pace()
-    changes = {"journal_limit": _REMEMBERED, **switches}
-    return Settings(tokens=accepted, loaded=tuple(loaded), pace=pace, **changes)
+    changes = {"pace": pace, "journal_limit": _REMEMBERED, **switches}
+    return Settings(tokens=accepted, loaded=tuple(loaded), **changes)
 
 
 async def serve(host: str, port: int, settings: Settings) -> None:
@@ -85,8 +85,13 @@ def _greeting(server: Emulator) -> str:
         f"  lmbridge  {'lmbridge chat Hello' if usual else f'{variables}lmbridge chat -c emulator Hello'}\n"
         f"  openai    OpenAI(base_url='{server.url}/v1', api_key='any')\n"
         f"  lmstudio  lmstudio.Client('{server.address}')\n"
+        f"{_told_switches(server)}"
         "Ctrl-C stops it.\n"
     )
+
+
+def _told_switches(server: Emulator) -> str:
+    return f"  switches  {server.url}/_emulator/switches\n" if server.settings.admin else ""
 
 
 async def _log(server: Emulator) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from lmbridge.emulator.admin import routes as admin
 from lmbridge.emulator.compat import chat as compat_chat
 from lmbridge.emulator.compat import other as compat_other
 from lmbridge.emulator.compat.responses import route as compat_responses
@@ -79,14 +80,16 @@ async def unknown_route(request: web.Request) -> web.StreamResponse:
 @web.middleware
 async def _surround(request: web.Request, handler: Handler) -> web.StreamResponse:
     core = request.app[CORE]
-    upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
-    route = f"WS {request.path}" if upgrade else f"{request.method} {request.path}"
-    record = core.journal.open(route, masked(request.headers.items()))
-    attach(record)
     task = asyncio.current_task()
     if task is not None:
         core.handlers.add(task)
         task.add_done_callback(core.handlers.discard)
+    if admin.concerns(request.path) and core.settings.admin:
+        return await admin.answer(request, handler)
+    upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
+    route = f"WS {request.path}" if upgrade else f"{request.method} {request.path}"
+    record = core.journal.open(route, masked(request.headers.items()))
+    attach(record)
     try:
         response = await _guarded(request, handler, upgrade=upgrade)
     except asyncio.CancelledError:
@@ -123,6 +126,8 @@ async def _guarded(request: web.Request, handler: Handler, *, upgrade: bool) -> 
             return await unknown_route(request)
         if request.path.strip("/") in NAMESPACES and not upgrade:
             return await unknown_route(request)
+        if admin.concerns(request.path):  # it is switched off: there is no such thing
+            return await unknown_route(request)
         if request.path != "/lmstudio-greeting" and not upgrade:
             authorise(request)
         return await handler(request)
@@ -153,6 +158,7 @@ def make_app(core: Core) -> web.Application:
     app = web.Application(middlewares=[_surround], client_max_size=MAX_BODY)
     app[CORE] = core
     app.router.add_get("/lmstudio-greeting", greeting)
+    admin.add_routes(app)
     for (method, path), handler in {**NATIVE, **COMPATIBLE}.items():
         app.router.add_route(method, path, handler)
     for namespace in NAMESPACES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lmbridge.emulator import errors
 from lmbridge.emulator.aio import Tasks, end_tasks
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from lmbridge.emulator.catalog import CatalogModel
     from lmbridge.emulator.clock import Clock
     from lmbridge.emulator.settings import Settings
+
+
+ResetPart = Literal["switches", "gates", "instances", "downloads", "chats", "requests"]
+"""What can be set back to the start."""
 
 
 class Closable(Protocol):
@@ -45,6 +49,8 @@ class Core:
     """
 
     def __init__(self, settings: Settings, catalog: Iterable[CatalogModel], clock: Clock) -> None:
+        self._at_start = settings
+        self._catalog_at_start = tuple(catalog)
         self.settings = settings
         self.tokens = settings.api_tokens()
         self.clock = clock
@@ -55,7 +61,7 @@ class Core:
         self.chats = Chats(self.ids)
         self.files = Files()
         self.instances = Instances(
-            list(catalog),
+            list(self._catalog_at_start),
             settings=lambda: self.settings,
             clock=clock,
             gates=self.gates,
@@ -87,9 +93,43 @@ class Core:
         await self.tasks.aclose()
 
     def configure(self, settings: Settings) -> None:
-        """Change the switches while running."""
-        self.tokens = settings.api_tokens()
-        self.settings = settings
+        """Change the switches while running; `loaded` takes effect with the next reset.
+
+        Raises:
+            ValueError: a token has not the form of one, or `loaded` names an unknown model.
+        """
+        tokens = settings.api_tokens()
+        if settings.loaded != self.settings.loaded:
+            self._named_at_start(settings)
+        self.tokens, self.settings = tokens, settings
+        self.journal.limit(settings.journal_limit, settings.journal_bytes)
+
+    def advance(self, seconds: float) -> None:
+        """Put the clock forward and let idle models expire.
+
+        Raises:
+            ValueError: a clock does not go back.
+        """
+        self.clock.advance(seconds)
+        self.instances.loaded()
+
+    def reset(self, parts: Iterable[ResetPart]) -> None:
+        """Set parts of the emulator back to their start; what runs on an instance ends with it."""
+        chosen = set(parts)
+        if "switches" in chosen:
+            self.configure(self._at_start)
+        if "gates" in chosen:
+            self.gates.release()
+        if "downloads" in chosen:
+            self.downloads.clear()
+            self.instances.catalog[:] = self._catalog_at_start
+        if "instances" in chosen:
+            self.instances.clear()
+            self.load_at_start()
+        if "chats" in chosen:
+            self.chats = Chats(self.ids)
+        if "requests" in chosen:
+            self.journal.clear()
 
     def load_at_start(self) -> None:
         """Load what the settings name.
@@ -97,11 +137,17 @@ class Core:
         Raises:
             ValueError: a name is not in the catalogue.
         """
-        for key in self.settings.loaded:
+        for model in self._named_at_start(self.settings):
+            self.instances.add(model)
+
+    def _named_at_start(self, settings: Settings) -> list[CatalogModel]:
+        found = []
+        for key in settings.loaded:
             model = self.instances.find_model(key)
             if model is None:
                 raise ValueError(f"{key!r} is not in the emulator's catalogue")
-            self.instances.add(model)
+            found.append(model)
+        return found
 
     def check_vision(self, model: CatalogModel, pictures: int) -> None:
         """Refuse pictures for a model without eyes."""

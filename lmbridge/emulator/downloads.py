@@ -144,6 +144,12 @@ class Downloads:
             job.status = "failed"
             self._changed(job)
 
+    def clear(self) -> None:
+        """Stop and forget all downloads."""
+        for job in self._jobs.values():
+            self.cancel(job)
+        self._jobs.clear()
+
     async def watch(self, job: Download) -> AsyncIterator[float]:
         """Yield the fraction whenever it has changed, until the end."""
         seen = -1.0

@@ -13,6 +13,7 @@ generation pass five tokens of its answer and stops it before the sixth, until t
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Literal, get_args
 
 from lmbridge.emulator.aio import Pulse
@@ -26,7 +27,9 @@ PHASES: tuple[str, ...] = get_args(Phase)
 class Gate:
     """One held phase."""
 
-    def __init__(self, phase: Phase, after: int, model: str | None) -> None:
+    def __init__(self, phase: Phase, after: int, model: str | None, number: int) -> None:
+        self.number = number
+        """Its position among all gates of the emulator, from 1."""
         self.phase = phase
         self.after = after
         self.model = model
@@ -76,6 +79,7 @@ class Gates:
 
     def __init__(self) -> None:
         self._gates: list[Gate] = []
+        self._numbers = itertools.count(1)
 
     def hold(self, phase: Phase, *, after: int = 0, model: str | None = None) -> Gate:
         """Close a phase.
@@ -90,16 +94,20 @@ class Gates:
         """
         if phase not in PHASES:
             raise ValueError(f"no phase {phase!r}: there are {', '.join(PHASES)}")
-        gate = Gate(phase, after, model)
+        gate = Gate(phase, after, model, next(self._numbers))
         self._gates.append(gate)
         return gate
+
+    def closed(self) -> list[Gate]:
+        """Return the gates that have not been released."""
+        return [gate for gate in self._gates if not gate.is_open]
 
     def release(self, phase: Phase | None = None) -> None:
         """Open the gates of one phase, or all."""
         for gate in self._gates:
             if phase in (None, gate.phase):
                 gate.release()
-        self._gates = [gate for gate in self._gates if not gate.is_open]
+        self._gates = self.closed()
 
     async def checkpoint(self, phase: Phase, step: int, model: str) -> None:
         """Stand at every closed gate of this step."""

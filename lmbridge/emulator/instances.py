@@ -42,6 +42,7 @@ class Instance:
         model: the catalogue's entry.
         reference: 24 base64 characters, new for every load.
         config: the load configuration as `/api/v1` shows it.
+        fields: the load configuration as the SDK sent it, by its own keys.
         ttl_s: idle time until it is unloaded, None for ever.
         on_request: loaded because a request named it, hence subject to eviction.
         last_used: time of the last use by the emulator's clock.
@@ -62,6 +63,7 @@ class Instance:
     status: str = "idle"
     gone: bool = False
     """No longer loaded."""
+    fields: dict[str, Any] = field(default_factory=dict)
 
     @property
     def context_length(self) -> int:
@@ -111,6 +113,11 @@ class Load:
         if self.task.cancelled():
             raise errors.load_cancelled(self.model.key)
         return self.task.result()
+
+    def abort(self) -> None:
+        """Stop loading, whoever waits for it."""
+        if self.task is not None:
+            self.task.cancel()
 
     def cancel(self) -> None:
         """Stop loading, unless somebody else waits for it too."""
@@ -237,6 +244,7 @@ class Instances:
         ttl_s: float | None = None,
         on_request: bool = False,
         config: dict[str, Any] | None = None,
+        fields: dict[str, Any] | None = None,
     ) -> Load:
         """Begin to load, or join a load of the same key that a request began.
 
@@ -246,6 +254,7 @@ class Instances:
             ttl_s: idle time until it is unloaded.
             on_request: whether a request caused it; others that were loaded so are evicted.
             config: parts of the load configuration.
+            fields: the same, and what only the SDK has, by the SDK's keys.
         """
         if (
             on_request
@@ -258,7 +267,7 @@ class Instances:
         if on_request and self._settings().auto_evict:
             load.evicted = self._evict()
         self._loading[load.identifier] = load
-        work = self._load(load, ttl_s, {**(config or {})}, on_request=on_request)
+        work = self._load(load, ttl_s, {**(config or {})}, {**(fields or {})}, on_request=on_request)
         load.task = self._tasks.spawn(work, f"load {load.identifier}")
         load.task.add_done_callback(lambda _task: self._loading_ended(load))
         return load
@@ -268,7 +277,13 @@ class Instances:
         self._on_change()
 
     async def _load(
-        self, load: Load, ttl_s: float | None, config: dict[str, Any], *, on_request: bool
+        self,
+        load: Load,
+        ttl_s: float | None,
+        config: dict[str, Any],
+        fields: dict[str, Any],
+        *,
+        on_request: bool,
     ) -> Instance:
         began = self._clock.now()
         steps = max(load.model.load_steps, 1)
@@ -283,9 +298,11 @@ class Instances:
             raise errors.load_failed(load.model.key)
         if on_request and self._settings().auto_evict:
             self._evict()  # what another request has loaded meanwhile
-        return self.add(
+        instance = self.add(
             load.model, identifier=load.identifier, ttl_s=ttl_s, on_request=on_request, config=config
         )
+        instance.fields = fields
+        return instance
 
     def add(
         self,
@@ -343,6 +360,13 @@ class Instances:
     def crash(self, instance: Instance) -> None:
         """Lose an instance without a word to its other predictions but that it is gone."""
         self._drop(instance, "crashed")
+
+    def clear(self) -> None:
+        """Stop all loads and unload everything."""
+        for load in self.loading:
+            load.abort()
+        for instance in tuple(self._loaded.values()):
+            self._drop(instance, "unloaded")
 
     def _evict(self) -> list[Instance]:
         evicted = [entry for entry in self.loaded() if entry.on_request]

@@ -129,6 +129,7 @@ class Emulator:
 
         Raises:
             TypeError: there is no such switch.
+            ValueError: it does not take that value.
         """
         self._core.configure(self._core.settings.replace(**switches))
 

@@ -5,6 +5,7 @@ Every field of `Settings` carries `metadata["evidence"]` and `metadata["source"]
 
 - ``documented``: LM Studio's published documentation or the schemas of its own client.
 - ``observed``: seen by users of a real server, in bug reports or in clients that run against it.
+- ``proved``: seen by running LM Studio's own clients.
 - ``assumed``: nobody outside has settled it; the likelier side is the default and the field is the switch.
 - ``harness``: no behaviour of LM Studio at all, but a control of the emulator itself.
 """
@@ -12,21 +13,33 @@ Every field of `Settings` carries `metadata["evidence"]` and `metadata["source"]
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
-Evidence = Literal["documented", "observed", "assumed", "harness"]
+Evidence = Literal["documented", "observed", "proved", "assumed", "harness"]
 
 TOKEN_PATTERN = re.compile(r"sk-lm-(?P<identifier>[A-Za-z0-9]{8}):(?P<passkey>[A-Za-z0-9]{20})\Z")
 """The form of an API token (lmstudio-js, lmstudioAPIToken.ts)."""
 
 
-def switch(default: T, evidence: Evidence, source: str = "") -> T:
-    """Return a dataclass field that says how its behaviour is known."""
-    result: T = field(default=default, metadata={"evidence": evidence, "source": source})
+def switch(default: T, evidence: Evidence, source: str = "", *, minimum: float | None = None) -> T:
+    """Return a dataclass field that says how its behaviour is known, and its least value."""
+    known = {"evidence": evidence, "source": source, "minimum": minimum}
+    result: T = field(default=default, metadata=known)
     return result
+
+
+def check_minimum(name: str, value: Any, minimum: float | None) -> None:
+    """Refuse a number below its minimum, and one that is none.
+
+    Raises:
+        ValueError: the message begins with the name.
+    """
+    if minimum is not None and value is not None and not minimum <= value < math.inf:
+        raise ValueError(f"{name} must be at least {minimum:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +56,10 @@ class Pace:
     """One step of a download (there are `Settings.download_steps`)."""
     tool: float = 0.05
     """One run of a tool on the server."""
+
+    def __post_init__(self) -> None:
+        for part in dataclasses.fields(self):
+            check_minimum(f"pace.{part.name}", getattr(self, part.name), 0)
 
     @classmethod
     def instant(cls) -> Pace:
@@ -79,14 +96,17 @@ class Settings:
     """How long things take."""
     loaded: tuple[str, ...] = switch((), "harness")
     """Model keys that are loaded, without TTL, when the server starts; a repeated key gives `key:2`."""
-    prompt_steps: int = switch(4, "harness")
+    prompt_steps: int = switch(4, "harness", minimum=1)
     """Into how many steps reading a prompt is divided."""
-    download_steps: int = switch(10, "harness")
+    download_steps: int = switch(10, "harness", minimum=1)
     """Into how many steps a download is divided."""
-    journal_limit: int = switch(5000, "harness")
+    journal_limit: int = switch(5000, "harness", minimum=1)
     """How many requests are remembered."""
-    journal_bytes: int = switch(256 * 1024 * 1024, "harness")
+    journal_bytes: int = switch(256 * 1024 * 1024, "harness", minimum=1)
     """How many bytes of request bodies are remembered; older requests are forgotten first."""
+
+    admin: bool = switch(True, "harness")
+    """Serve `/_emulator`, where programs on this machine can turn the switches; it cannot turn this one."""
 
     # The application's own settings
     version: str = switch("0.4.25", "observed", "lmstudio-bug-tracker threads of autumn 2026")
@@ -99,13 +119,15 @@ class Settings:
     """Require one of these API tokens; empty: authentication is off."""
     jit: bool = switch(True, "documented", "core/headless, core/ttl-and-auto-evict")
     """Load a downloaded model when a request names it; also: `/v1/models` lists all of them."""
-    jit_ttl_s: float = switch(3600.0, "documented", "core/ttl-and-auto-evict")
-    """Idle time after which a model that was loaded on request is unloaded, in seconds."""
+    jit_ttl_s: float | None = switch(3600.0, "documented", "core/ttl-and-auto-evict", minimum=0)
+    """Idle time after which a model that was loaded on request is unloaded, in seconds; none: it stays."""
     auto_evict: bool = switch(True, "documented", "core/ttl-and-auto-evict")
     """Keep at most one model that was loaded on request; it is unloaded even while it generates."""
-    context_length: int = switch(4096, "observed", "default of the application; its schema says 2048")
+    context_length: int = switch(
+        4096, "observed", "default of the application; its schema says 2048", minimum=1
+    )
     """Context in tokens of an instance whose load names none."""
-    parallel: int = switch(4, "documented", "app/advanced/parallel-requests")
+    parallel: int = switch(4, "documented", "app/advanced/parallel-requests", minimum=1)
     """Predictions that one instance runs at once; more are queued."""
     separate_reasoning: Literal[
         "auto", "reasoning_content", "reasoning", "inline", "leaked", "leaked_inline"
@@ -160,9 +182,11 @@ class Settings:
     """A thinking model puts structured output into the reasoning and leaves the content empty."""
     zero_usage: bool = switch(False, "observed", "bug-tracker 1602")
     """Report a usage of zeros on the compatible routes."""
-    crash_after_tokens: int | None = switch(None, "observed", "bug-tracker 1755, 2255")
+    crash_after_tokens: int | None = switch(None, "observed", "bug-tracker 1755, 2255", minimum=0)
     """The engine crashes after so many tokens; the model is unloaded."""
-    drop_after_tokens: int | None = switch(None, "observed", "SDK: client unexpectedly disconnected")
+    drop_after_tokens: int | None = switch(
+        None, "observed", "SDK: client unexpectedly disconnected", minimum=0
+    )
     """The server resets the connection after so many tokens."""
 
     # REST v1
@@ -186,7 +210,7 @@ class Settings:
     """An error inside a stream is preceded by `event: error`."""
     webp_refused: bool = switch(True, "observed", "bug-tracker 1027, 1752")
     """WebP is refused as if it were no base64."""
-    pixel_limit: int | None = switch(5120 * 5120, "observed", "bug-tracker 2003, Windows")
+    pixel_limit: int | None = switch(5120 * 5120, "observed", "bug-tracker 2003, Windows", minimum=1)
     """Largest width times height of a picture, in pixels."""
 
     # /v1/responses
@@ -204,6 +228,10 @@ class Settings:
     """Send a packet of an unknown type within each prediction, as a newer server would."""
     unknown_stop_reason: bool = switch(False, "observed", "bug-tracker 733")
     """End predictions with a stop reason that today's clients do not know."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            check_minimum(item.name, getattr(self, item.name), item.metadata.get("minimum"))
 
     @classmethod
     def instant(cls, **switches: Any) -> Settings:

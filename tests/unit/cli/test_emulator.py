@@ -118,4 +118,4 @@ def test_a_port_that_is_taken_is_told(run: Any) -> None:
 def test_the_switches_are_listed(run: Any) -> None:
     outcome = run("emulator", "--switches")
     assert outcome.code == 0
-    assert "jit\tTrue\tdocumented\tLoad a downloaded model" in outcome.out
+    assert "jit\ttrue or false\ttrue\tdocumented\tLoad a downloaded model" in outcome.out

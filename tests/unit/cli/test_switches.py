@@ -6,7 +6,7 @@ import pytest
 
 from lmbridge import InvalidRequest
 from lmbridge.cli.switches import read_switches, switch_rows
-from lmbridge.emulator import Settings
+from lmbridge.emulator import Pace, Settings
 
 
 def test_values_have_the_type_of_the_switch() -> None:
@@ -35,11 +35,16 @@ def test_values_have_the_type_of_the_switch() -> None:
     [
         ("jitt=1", "no switch 'jitt'", "did you mean jit"),
         ("zzzzzz=1", "no switch 'zzzzzz'", "--switches"),
-        ("tokens=x", "no switch 'tokens'", ""),
+        ("tokens=x", "tokens has an option of its own", "--token"),
+        ("pace=1", "pace has an option of its own", "pace.token"),
         ("jit", "SWITCH=VALUE", ""),
-        ("jit=maybe", "jit cannot be 'maybe'", "bool"),
-        ("greeting=bye", "greeting cannot be 'bye'", "Literal['ok'"),
-        ("parallel=two", "parallel cannot be 'two'", "int"),
+        ("jit=maybe", "jit cannot be 'maybe'", "true or false"),
+        ("greeting=bye", "greeting cannot be 'bye'", "one of ok"),
+        ("parallel=two", "parallel cannot be 'two'", "an integer"),
+        ("parallel=0", "parallel must be at least 1", ""),
+        ("jit_ttl_s=nan", "jit_ttl_s must be at least 0", ""),
+        ("pace.tokens=1", "no switch 'pace.tokens'", "pace.token"),
+        ("pace.token=-1", "pace.token must be at least 0", ""),
     ],
 )
 def test_what_is_wrong_is_told(pair: str, message: str, hint: str) -> None:
@@ -48,9 +53,15 @@ def test_what_is_wrong_is_told(pair: str, message: str, hint: str) -> None:
     assert hint in caught.value.hint
 
 
+def test_parts_of_the_pace_are_set_apart() -> None:
+    assert read_switches(["pace.token=0.5"])["pace"] == Pace(token=0.5)
+    assert read_switches(["pace.token=0.5"], fast=True)["pace"].load_step == 0
+
+
 def test_every_switch_is_listed_with_its_meaning() -> None:
     rows = {row[0]: row for row in switch_rows()}
-    fields = {item.name for item in dataclasses.fields(Settings)} - {"pace", "tokens", "loaded"}
-    assert rows.keys() == fields
+    assert list(rows) == [item.name for item in dataclasses.fields(Settings)]
     assert all(meaning for *_, meaning in rows.values())
-    assert rows["jit"][1:3] == ("True", "documented")
+    assert rows["jit"][1:4] == ("true or false", "true", "documented")
+    assert rows["tokens"][2] == "none"
+    assert rows["tokens"][4].endswith("Set by --token.")

@@ -6,12 +6,14 @@ import io
 import subprocess
 import sys
 import threading
+import typing
 import urllib.request
 
 import pytest
 
 from lmbridge.emulator import Emulator, FakeClock, Settings, ThreadedEmulator, serve
 from lmbridge.emulator.journal import Journal
+from lmbridge.emulator.settings import Evidence
 from lmbridge.emulator.switches import switches
 
 LIMIT = 64 * 1024 * 1024 + 1
@@ -140,6 +142,39 @@ def test_the_journal_forgets_the_oldest():
     assert [record.route for record in journal.records] == ["large"]
 
 
+async def test_no_passing_state_is_missed_by_who_waits():
+    journal = Journal(limit=10, limit_bytes=100)
+    record = journal.open("R")
+    waiting = asyncio.create_task(journal.wait_for(lambda: record.phase == "loading", 10))
+    await asyncio.sleep(0)
+    record.enter("loading")
+    record.enter("answering")
+    assert await waiting is True
+
+
+async def test_watchers_are_told_each_change_until_they_have_enough(caplog):
+    journal, seen = Journal(limit=10, limit_bytes=100), []
+    end = journal.watch(lambda record, what: seen.append((record and record.route, what)))
+    broken = journal.watch(lambda _record, _what: 1 / 0)
+    record = journal.open("R")
+    record.enter("loading")
+    journal.pulse()
+    record.end("finished")
+    end()
+    end()
+    broken()
+    record.note()
+    assert seen == [("R", "received"), ("R", "loading"), (None, ""), ("R", "finished")]
+    assert caplog.text.count("ZeroDivisionError") == 4
+
+
+async def test_what_a_predicate_raises_is_raised_where_somebody_waits():
+    journal = Journal(limit=10, limit_bytes=100)
+    waiting = asyncio.create_task(journal.wait_for(lambda: 1 / len(journal.records) > 1, 10))
+    with pytest.raises(ZeroDivisionError):
+        await waiting
+
+
 @pytest.mark.parametrize("module", ["lmbridge.emulator", "lmbridge.emulator.pytest_plugin"])
 def test_importing_costs_nothing(module):
     code = (
@@ -156,6 +191,7 @@ def test_every_switch_says_what_it_means_and_how_that_is_known():
     table = switches()
     assert [switch.name for switch in table] == [field.name for field in dataclasses.fields(Settings)]
     for switch in table:
-        assert switch.evidence in ("documented", "observed", "assumed", "harness"), switch.name
+        assert switch.evidence in typing.get_args(Evidence), switch.name
+        assert switch.kind, switch.name
         assert switch.source or switch.evidence == "harness", switch.name
         assert switch.meaning.endswith("."), switch.name
