@@ -106,7 +106,18 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def answers_to(self, name: str) -> bool:
         """Whether ``name`` is this model's id, an alias or the id of a loaded copy."""
-        return name == self.id or name in self.aliases or any(copy.id == name for copy in self.loaded or ())
+        return self._is_own(name) or name in self.aliases
+
+    def name_for(self, name: str) -> str:
+        """Return what to send for ``name``: the id in the place of an alias, anything else as it is.
+
+        Servers may list names that they do not take: LM Studio gave false errors for the ids of variants
+        (observed, openclaw#95401).
+        """
+        return self.id if name in self.aliases and not self._is_own(name) else name
+
+    def _is_own(self, name: str) -> bool:
+        return name == self.id or any(copy.id == name for copy in self.loaded or ())
 
 
 class Listing:

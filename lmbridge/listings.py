@@ -91,7 +91,9 @@ def find_model(models: Sequence[Model], name: str) -> Model | None:
 
 
 def similar(models: Sequence[Model], name: str) -> tuple[str, ...]:
-    """Return ids that come close to ``name``."""
+    """Return ids that come close to ``name``; none if it is there, and only may not be loaded."""
+    if find_model(models, name) is not None:
+        return ()
     return near_matches(name, [model.id for model in models])
 
 

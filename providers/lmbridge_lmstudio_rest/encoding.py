@@ -17,7 +17,6 @@ from lmbridge.errors import InvalidRequest, UnsupportedFeature
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lmbridge.catalog import Model
     from lmbridge.chat import Message, Request
     from lmbridge.context import Context
 
@@ -114,18 +113,13 @@ def served_name(request: Request, context: Context) -> str:
     The id of a variant (``key@q4_k_m``) gave false errors (observed, openclaw#95401), so it becomes the key.
     """
     name, model = request.model or "", context.model
-    if model is None or name == model.id or _copy(model, name) or name not in model.aliases:
-        return name
-    if name != model.aliases[0]:
+    sent = model.name_for(name) if model else name
+    if model is not None and sent != name != model.aliases[0]:
         context.note(
-            f"{name!r} was asked for by the key {model.id!r}: LM Studio decides which variant answers "
+            f"{name!r} was asked for by the key {sent!r}: LM Studio decides which variant answers "
             f"(selected there: {model.aliases[0]!r})"
         )
-    return model.id
-
-
-def _copy(model: Model, name: str) -> bool:
-    return any(copy.id == name for copy in model.loaded or ())
+    return sent
 
 
 def _sampling(request: Request, context: Context) -> dict[str, Any]:

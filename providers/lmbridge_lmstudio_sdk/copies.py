@@ -12,7 +12,7 @@ from lmbridge.catalog import LoadedInstance
 from lmbridge.errors import ModelNotFound
 from lmbridge_lmstudio_sdk.config import load_config, ttl_seconds
 from lmbridge_lmstudio_sdk.connecting import Client, with_client
-from lmbridge_lmstudio_sdk.listing import loaded_copies
+from lmbridge_lmstudio_sdk.listing import downloaded, loaded_copies
 from lmbridge_lmstudio_sdk.loading import Wish, get_ready
 
 if TYPE_CHECKING:
@@ -36,9 +36,11 @@ async def load(request: LoadRequest, context: Context, job: Job[Progress | Loade
     ttl = ttl_seconds(request.ttl, None)
 
     async def work(client: Client) -> LoadedInstance | None:
-        embedding = await _is_embedding(client, request.model)
+        listed = await downloaded(client)
+        name = _key_of(request.model, listed)
+        embedding = await _is_embedding(client, name, listed)
         config = load_config(request.config, request.context_length, embedding=embedding)
-        copies = [copy for copy in await loaded_copies(client) if _is_of(copy, request.model)]
+        copies = [copy for copy in await loaded_copies(client) if _is_of(copy, name)]
         for copy in copies:
             if await _is_loaded_so(client, copy, request, config, embedding=embedding):
                 return LoadedInstance(
@@ -46,7 +48,7 @@ async def load(request: LoadRequest, context: Context, job: Job[Progress | Loade
                 )
         if job.stopping:
             return None
-        key = str(copies[0].get("modelKey") or request.model) if copies else request.model
+        key = str(copies[0].get("modelKey") or name) if copies else name
         ready = await get_ready(client, Wish(key, config, ttl, new=True, embedding=embedding), job, context)
         return LoadedInstance(id=ready.id, context_length=ready.context_length, ttl=ttl)
 
@@ -65,13 +67,20 @@ def _ttl(copy: Mapping[str, Any]) -> float | None:
     return milliseconds / 1000 if isinstance(milliseconds, int | float) else None
 
 
-async def _is_embedding(client: Client, name: str) -> bool:
+def _key_of(name: str, listed: list[Mapping[str, Any]]) -> str:
+    """Return the key for the id of a variant, which gave false errors (observed, openclaw#95401)."""
+    for item in listed:
+        variants = item.get("variants")
+        if isinstance(variants, list) and name in variants and name != item.get("modelKey"):
+            return str(item.get("modelKey"))
+    return name
+
+
+async def _is_embedding(client: Client, name: str, listed: list[Mapping[str, Any]]) -> bool:
     """Whether the model belongs to the namespace of embedding models."""
-    listed = await client.sdk.system.remote_call("listDownloadedModels")
-    known = [item for item in listed if isinstance(item, Mapping)] if isinstance(listed, list) else []
     copies = await client.sdk.embedding.remote_call("listLoaded")
-    known += [item for item in copies if isinstance(item, Mapping)] if isinstance(copies, list) else []
-    return any(_is_of(item, name) and item.get("type") == "embedding" for item in known)
+    known = [item for item in copies if isinstance(item, Mapping)] if isinstance(copies, list) else []
+    return any(_is_of(item, name) and item.get("type") == "embedding" for item in [*listed, *known])
 
 
 async def _is_loaded_so(
@@ -98,16 +107,20 @@ async def _is_loaded_so(
 async def unload(request: UnloadRequest, context: Context) -> list[str]:
     """Unload a copy, or all copies of a model; return their ids once the server has answered.
 
+    A model that is not loaded needs no unload.
+
     Raises:
-        ModelNotFound: nothing of that name is loaded.
+        ModelNotFound: the server knows neither a model nor a copy of that name.
     """
 
     async def work(client: Client) -> list[str]:
         copies = await loaded_copies(client)
         exact = [copy for copy in copies if copy.get("identifier") == request.model]
+        listed = await downloaded(client)
+        name = _key_of(request.model, listed)
         # The first copy of a model goes by the model's own name, which means them all.
-        chosen = [copy for copy in copies if copy.get("modelKey") == request.model] or exact
-        if not chosen:
+        chosen = [copy for copy in copies if copy.get("modelKey") == name] or exact
+        if not chosen and not any(item.get("modelKey") == name for item in listed):
             names = sorted(copy["identifier"] for copy in copies)
             raise ModelNotFound(
                 f"no copy of {request.model!r} is loaded",

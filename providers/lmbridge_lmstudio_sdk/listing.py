@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lmbridge.chat import ReasoningLevel
     from lmbridge.context import Context
 
-__all__ = ["list_models", "loaded_copies", "server_version"]
+__all__ = ["downloaded", "list_models", "loaded_copies", "server_version"]
 
 _log = logging.getLogger(__name__)
 
@@ -133,15 +133,20 @@ def _capabilities(
 
 async def _by_sdk(client: Client) -> list[Model]:
     copies = await loaded_copies(client)
-    try:
-        known = _objects(await client.sdk.system.remote_call("listDownloadedModels"))
-    except lms.LMStudioServerError as exc:
-        _log.debug("no list of downloaded models: %s", type(exc).__name__)
-        known = []
+    known = await downloaded(client)
     models = [_of_sdk(item, copies) for item in known if isinstance(item.get("modelKey"), str)]
     names = {model.id for model in models}
     alone = {str(copy["modelKey"]): copy for copy in copies if copy.get("modelKey") not in names}
     return models + [_of_sdk(copy, copies) for copy in alone.values()]
+
+
+async def downloaded(client: Client) -> list[Mapping[str, Any]]:
+    """Return the models that the server has, as it describes them; empty if it does not tell."""
+    try:
+        return _objects(await client.sdk.system.remote_call("listDownloadedModels"))
+    except lms.LMStudioServerError as exc:
+        _log.debug("no list of downloaded models: %s", type(exc).__name__)
+        return []
 
 
 async def loaded_copies(client: Client) -> list[Mapping[str, Any]]:

@@ -59,6 +59,15 @@ async def complete(wanted: CompleteRequest, context: Context, job: Job[Event]) -
     await _Prediction(request, context, job).complete(wanted.prompt)
 
 
+def served_name(request: Request, context: Context) -> str:
+    """Return the name to send for the requested model: the key in the place of a variant's id."""
+    name, model = request.model or "", context.model
+    sent = model.name_for(name) if model else name
+    if sent != name:
+        context.note(f"{name!r} was asked for by the key {sent!r}: LM Studio decides which variant answers")
+    return sent
+
+
 class _Prepared(NamedTuple):
     """What is on the server before a prediction."""
 
@@ -116,12 +125,13 @@ class _Prediction:
         request, job = self._request, self._job
         config = load_config(request.options.load, request.options.context_length)
         ttl = ttl_seconds(request.options.ttl, _REQUEST_TTL)
+        name = served_name(request, self._context)
 
         async def prepare(client: Client) -> _Prepared:
             if request.model is None:
                 ready = await any_loaded(client)
             else:
-                ready = await get_ready(client, Wish(request.model, config, ttl), job, self._context)
+                ready = await get_ready(client, Wish(name, config, ttl), job, self._context)
             handles = {}
             if request.images and not job.stopping:
                 handles = await upload(client.sdk, request.images, self._context.connection.images)

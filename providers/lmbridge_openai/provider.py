@@ -103,6 +103,7 @@ class OpenAICompat:
     async def _prepare_chat(self, request: Request, context: Context) -> Prepared:
         configuration = self._configuration(context)
         dialect = await self._dialect(context, configuration, request)
+        request = _by_key(request, dialect, context)
         urls = await _data_urls(request.images, context)
         body = chat_body(
             request,
@@ -223,6 +224,19 @@ class OpenAICompat:
         raise InvalidRequest(
             "the request names no model", hint=f"name one of {names}" if names else "the server lists none"
         )
+
+
+def _by_key(request: Request, dialect: Dialect, context: Context) -> Request:
+    """Return the request with the key in the place of the id of one of LM Studio's variants.
+
+    Such ids gave false errors (observed, openclaw#95401).
+    """
+    name, model = request.model, context.model
+    key = model.name_for(name) if model and name and dialect.name == "lmstudio" else name
+    if key == name:
+        return request
+    context.note(f"{name!r} was asked for by the key {key!r}: LM Studio decides which variant answers")
+    return request.replace(model=key)
 
 
 async def _data_urls(images: Sequence[Image], context: Context) -> dict[int, str]:

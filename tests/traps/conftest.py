@@ -137,7 +137,7 @@ class Stand:
 
     async def until_error(
         self, via: str, text: Any = "Hello", **fields: Any
-    ) -> tuple[lmbridge.Result, lmbridge.LMBridgeError]:
+    ) -> tuple[lmbridge.Fold, lmbridge.LMBridgeError]:
         """What came before the error, and the error."""
         answer = lmbridge.Fold()
         try:
@@ -145,7 +145,7 @@ class Stand:
                 async for event in events:
                     answer.add(event)
         except lmbridge.LMBridgeError as error:
-            return answer.result(), error
+            return answer, error
         raise AssertionError("no error")
 
 
@@ -203,7 +203,9 @@ def connections_to(url: str, **fields: Any) -> dict[str, dict[str, Any]]:
 @pytest.fixture
 def make_bridge_to(make_bridge: Callable[..., lmbridge.Bridge]) -> Callable[..., lmbridge.Bridge]:
     """A bridge with the three connections to any address: ``make_bridge_to("http://127.0.0.1:1")``."""
-    return lambda url, **fields: make_bridge(PROVIDERS, connections=connections_to(url, **fields))
+    return lambda url, environ=None, **fields: make_bridge(
+        PROVIDERS, connections=connections_to(url, **fields), environ=environ
+    )
 
 
 @pytest.fixture

@@ -220,8 +220,25 @@ async def test_embedding_models_go(emulate, make_context, provider):
 async def test_what_is_not_loaded_cannot_be_unloaded(emulate, make_context, provider):
     emulator = await emulate(loaded=(TEXT,))
     with pytest.raises(ModelNotFound) as caught:
-        await provider.unload_model(UnloadRequest(model="qwen/qwen3-4b"), make_context(emulator.url))
+        await provider.unload_model(UnloadRequest(model="no/such-model"), make_context(emulator.url))
     assert TEXT in caught.value.hint
+
+
+async def test_a_model_that_is_not_loaded_needs_no_unload(emulate, make_context, provider):
+    emulator = await emulate(loaded=(TEXT,))
+    context = make_context(emulator.url)
+    assert await provider.unload_model(UnloadRequest(model="qwen/qwen3-4b"), context) == []
+    assert [instance.id for instance in emulator.instances] == [TEXT]
+
+
+async def test_a_variant_is_loaded_and_unloaded_by_its_key(emulate, make_context, provider):
+    emulator = await emulate(variant_ids=False)
+    context = make_context(emulator.url)
+    request = LoadRequest(model="google/gemma-4-26b-a4b@q4_k_m")
+    items = [item async for item in provider.load_model(request, context)]
+    assert items[-1].id == "google/gemma-4-26b-a4b"
+    gone = await provider.unload_model(UnloadRequest(model="google/gemma-4-26b-a4b@q4_k_m"), context)
+    assert gone == ["google/gemma-4-26b-a4b"]
 
 
 async def test_a_copy_that_somebody_else_unloaded_meanwhile_is_gone(
