@@ -11,6 +11,7 @@ from aiohttp import web
 from lmbridge.emulator.admin import routes as admin
 from lmbridge.emulator.compat import chat as compat_chat
 from lmbridge.emulator.compat import other as compat_other
+from lmbridge.emulator.compat.messages import route as compat_messages
 from lmbridge.emulator.compat.responses import route as compat_responses
 from lmbridge.emulator.errors import EmulatedError
 from lmbridge.emulator.http_support import (
@@ -56,6 +57,7 @@ COMPATIBLE: dict[tuple[str, str], Handler] = {
     ("POST", "/v1/completions"): compat_other.completions,
     ("POST", "/v1/embeddings"): compat_other.embeddings,
     ("POST", "/v1/responses"): compat_responses.responses,
+    ("POST", "/v1/messages"): compat_messages.messages,
 }
 
 
@@ -137,8 +139,8 @@ async def _guarded(request: web.Request, handler: Handler, *, upgrade: bool) -> 
             _error_body(request.path, error, string=core.settings.string_errors), error.status
         )
     except web.HTTPRequestEntityTooLarge:
-        body = {"error": "request entity too large"}
-        return json_response(body, 413)
+        too_large = EmulatedError("request entity too large", status=413, as_string=True)
+        return json_response(_error_body(request.path, too_large, string=core.settings.string_errors), 413)
     except ConnectionAbortedError:
         drop_connection(request)
         raise
@@ -148,6 +150,8 @@ def _error_body(path: str, error: EmulatedError, *, string: bool) -> dict[str, A
     """Return an error in the form of its route."""
     if path.startswith("/api/v1/"):
         return {"error": error.native()}
+    if path == "/v1/messages":
+        return error.anthropic()
     if path == "/v1/responses" and not string:  # no string was ever seen here
         return {"error": error.compat_object()}
     return error.compat(string=string)

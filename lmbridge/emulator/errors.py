@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_ANTHROPIC = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+}
+"""Anthropic's type of an error by its status."""
+
 
 class EmulatedError(Exception):
     """An error in the forms of all routes.
@@ -65,6 +73,11 @@ class EmulatedError(Exception):
     def compat_object(self) -> dict[str, Any]:
         """Return the object that is the value of `error` on the compatible routes."""
         return {"message": self.message, "type": self.compat_type, "param": self.param, "code": self.code}
+
+    def anthropic(self) -> dict[str, Any]:
+        """Return the whole body on `/v1/messages` (form: bug-tracker#1755; types: Anthropic's API)."""
+        kind = _ANTHROPIC.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
+        return {"type": "error", "error": {"type": kind, "message": self.message}}
 
     def serialized(self) -> dict[str, Any]:
         """Return the error object of the websockets (lmstudio-js: SerializedLMSExtendedError)."""

@@ -196,7 +196,7 @@ class Generation:
         if total >= instance.context_length:
             raise errors.overflow(self._settings.overflow_text, total, instance.context_length)
         if first:
-            await self._emit(events.Begins(instance))
+            await self._emit(events.Begins(instance, total))
             for server in self._job.integrations:
                 if server.problem is not None:
                     raise server.problem

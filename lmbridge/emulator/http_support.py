@@ -58,7 +58,9 @@ def authorise(request: web.Request) -> None:
         EmulatedError: there is none, or not a valid one.
     """
     present = _present.get()
-    present.token = authenticate(request.app[CORE], request.headers)
+    present.token = authenticate(
+        request.app[CORE], request.headers, own_header=request.path == "/v1/messages"
+    )
     present.record.authenticated = present.token is not None
 
 
@@ -75,8 +77,13 @@ def json_response(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=dumps(value), status=status, content_type="application/json", charset="utf-8")
 
 
-def authenticate(core: Core, headers: Any) -> ApiToken | None:
+def authenticate(core: Core, headers: Any, *, own_header: bool = False) -> ApiToken | None:
     """Check the API token; None while authentication is off.
+
+    Args:
+        core: the emulator.
+        headers: of the request.
+        own_header: whether `x-api-key` will do, too (docs: anthropic-compat).
 
     Raises:
         EmulatedError: there is none, or not a valid one.
@@ -84,6 +91,8 @@ def authenticate(core: Core, headers: Any) -> ApiToken | None:
     if not core.tokens:
         return None
     scheme, _, value = str(headers.get("Authorization", "")).partition(" ")
+    if own_header and headers.get("x-api-key"):
+        scheme, value = "bearer", str(headers["x-api-key"])
     if scheme.lower() != "bearer" or not value.strip():
         raise errors.no_token()
     if TOKEN_PATTERN.match(value.strip()):

@@ -147,6 +147,7 @@ class Begins:
     """The instance is known and the prompt fits; the first event unless a load comes before."""
 
     instance: Instance
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

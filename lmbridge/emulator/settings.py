@@ -221,6 +221,12 @@ class Settings:
     responses_error_event: bool = switch(False, "assumed", "both forms exist in OpenAI's Responses API")
     """A stream of `/v1/responses` that fails ends with an `error` event instead of `response.failed`."""
 
+    # /v1/messages
+    messages_system_role: bool = switch(True, "observed", "bug-tracker 2204: since 0.4.15")
+    """`/v1/messages` takes messages of the role `system`; older servers and llmster refuse them."""
+    messages_max_tokens_required: bool = switch(True, "assumed", "as Anthropic's API")
+    """`/v1/messages` refuses a request without `max_tokens`."""
+
     # WebSockets
     pong: bool = switch(True, "documented", "RFC 6455")
     """Answer pings; the SDK gives a connection up after 20 s without."""

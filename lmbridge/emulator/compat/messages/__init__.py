@@ -1,0 +1,1 @@
+"""`POST /v1/messages`: Anthropic's Messages API as LM Studio serves it."""
