@@ -200,8 +200,8 @@ def _known_keys(form: Any) -> frozenset[str]:
 
 def _checked(option: str, values: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """Return ``values`` with their keys in the SDK's camel case."""
-    camel = {_camel(key): value for key, value in values.items()}
-    for key in camel:
+    for written in values:
+        key = _camel(written)
         if key in known:
             continue
         close = near_matches(key, known)
@@ -213,11 +213,11 @@ def _checked(option: str, values: Mapping[str, Any], known: frozenset[str]) -> d
             else None
         )
         raise UnsupportedFeature(
-            f"the LM Studio SDK has no setting {key!r}",
+            f"the LM Studio SDK has no setting {written!r}",
             features=[option],
             hint=hint or f"it has {', '.join(sorted(known))}",
         )
-    return camel
+    return {_camel(key): value for key, value in values.items()}
 
 
 def _camel(key: str) -> str:
