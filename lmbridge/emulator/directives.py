@@ -10,7 +10,8 @@
 ================================  =====================================================================
 
 A tool that is merely named in the prompt (as a whole word) is called too, once, with arguments made from
-its schema. A tool that was not offered is a failed call. Without arguments the schema decides.
+its schema. A tool that was not offered is called all the same: `/api/v1` reports a failed call, on the other
+routes the client finds out. Without arguments the schema decides.
 """
 
 from __future__ import annotations

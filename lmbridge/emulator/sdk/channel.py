@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,8 @@ class Channel:
         self._send = send
         self._stop: Callable[[str], None] | None = None
         self._stopped: str | None = None
+        self.gone = asyncio.Event()
+        """Set when the client is gone."""
 
     def on_stop(self, stop: Callable[[str], None]) -> None:
         """Say what a cancel by the client, or its loss, does; the reason is passed."""
@@ -76,6 +79,7 @@ class Channel:
 
     def lost(self) -> None:
         """The client is gone."""
+        self.gone.set()
         self.peer.record.disconnected = True
         if self.peer.core.settings.socket_close_aborts:
             self._end("socket closed")

@@ -12,6 +12,28 @@ if TYPE_CHECKING:
 
 Fields = dict[str, Any]
 
+LOAD_NAMES = {
+    "llm.load.contextLength": "context_length",
+    "embedding.load.contextLength": "context_length",
+    "llm.load.llama.evalBatchSize": "eval_batch_size",
+    "llm.load.llama.flashAttention": "flash_attention",
+    "llm.load.numExperts": "num_experts",
+    "llm.load.offloadKVCacheToGpu": "offload_kv_cache_to_gpu",
+    "llm.load.numParallelSessions": "parallel",
+}
+"""Keys of the load configuration, and the names that `/api/v1` has for them."""
+
+PREDICTION_DEFAULTS: Fields = {
+    "llm.prediction.temperature": 0.8,
+    "llm.prediction.topKSampling": 40,
+    "llm.prediction.topPSampling": {"checked": True, "value": 0.95},
+    "llm.prediction.minPSampling": {"checked": True, "value": 0.05},
+    "llm.prediction.repeatPenalty": {"checked": True, "value": 1.1},
+    "llm.prediction.maxPredictedTokens": {"checked": False, "value": 1000},
+    "llm.prediction.contextOverflowPolicy": "truncateMiddle",
+}
+"""What applies where a request says nothing (lmstudio-js, lms-kv-config)."""
+
 
 def model_info(model: CatalogModel) -> dict[str, Any]:
     """Return a ModelInfo with all required fields (lmstudio-js)."""
@@ -52,22 +74,19 @@ def instance_info(instance: Instance) -> dict[str, Any]:
 
 
 def load_config(instance: Instance) -> dict[str, Any]:
-    """Return the load configuration of an instance as key and value pairs."""
-    if instance.model.kind == "embedding":
-        return {"fields": [{"key": "embedding.load.contextLength", "value": instance.context_length}]}
-    names = {
-        "context_length": "llm.load.contextLength",
-        "eval_batch_size": "llm.load.llama.evalBatchSize",
-        "flash_attention": "llm.load.llama.flashAttention",
-        "num_experts": "llm.load.numExperts",
-        "offload_kv_cache_to_gpu": "llm.load.offloadKVCacheToGpu",
-        "parallel": "llm.load.numParallelSessions",
+    """Return the load configuration of an instance as key and value pairs: what was asked, and defaults."""
+    domain = instance.model.kind
+    named = {
+        key: instance.config[name]
+        for key, name in LOAD_NAMES.items()
+        if key.startswith(f"{domain}.") and name in instance.config
     }
-    return {
-        "fields": [
-            {"key": names[key], "value": value} for key, value in instance.config.items() if key in names
-        ]
-    }
+    return as_pairs({**instance.fields, **named})
+
+
+def as_pairs(fields: Fields) -> dict[str, Any]:
+    """Return fields as the wire has them."""
+    return {"fields": [{"key": key, "value": value} for key, value in fields.items()]}
 
 
 def fields_of(stack: Any) -> Fields:
@@ -89,16 +108,7 @@ def load_options(stack: Any) -> dict[str, Any]:
     Raises:
         EmulatedError: a number is none.
     """
-    names = {
-        "llm.load.contextLength": "context_length",
-        "embedding.load.contextLength": "context_length",
-        "llm.load.llama.evalBatchSize": "eval_batch_size",
-        "llm.load.llama.flashAttention": "flash_attention",
-        "llm.load.numExperts": "num_experts",
-        "llm.load.offloadKVCacheToGpu": "offload_kv_cache_to_gpu",
-        "llm.load.numParallelSessions": "parallel",
-    }
-    found = {names[key]: value for key, value in fields_of(stack).items() if key in names}
+    found = {LOAD_NAMES[key]: value for key, value in fields_of(stack).items() if key in LOAD_NAMES}
     options = {key: value for key, value in found.items() if value is not None}
     for key in ("context_length", "eval_batch_size", "num_experts", "parallel"):
         if isinstance(options.get(key, 1), bool) or not isinstance(options.get(key, 1), int):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmbridge.emulator import errors
 from lmbridge.emulator.errors import EmulatedError
-from lmbridge.emulator.sdk.info import instance_info, load_options, model_info
+from lmbridge.emulator.sdk.info import fields_of, instance_info, load_options, model_info
 
 if TYPE_CHECKING:
     from lmbridge.emulator.catalog import CatalogModel
@@ -29,8 +29,10 @@ async def get_or_load(channel: Channel) -> None:
         return
     model = _model(channel, key)
     ttl = _milliseconds(channel.parameter.get("loadTtlMs"))
-    config = load_options(channel.parameter.get("loadConfigStack"))
-    load = instances.begin_load(model, ttl_s=ttl, on_request=True, config=config)
+    stack = channel.parameter.get("loadConfigStack")
+    load = instances.begin_load(
+        model, ttl_s=ttl, on_request=True, config=load_options(stack), fields=fields_of(stack)
+    )
     for evicted in load.evicted:
         await channel.send("unloadingOtherJITModel", info=instance_info(evicted))
     await channel.send("startLoading", identifier=load.identifier, info=model_info(model))
@@ -49,8 +51,10 @@ async def load_model(channel: Channel) -> None:
     model = _model(channel, key)
     await channel.send("resolved", info=model_info(model))
     ttl = _milliseconds(channel.parameter.get("ttlMs"))
-    config = load_options(channel.parameter.get("loadConfigStack"))
-    load = instances.begin_load(model, identifier=identifier, ttl_s=ttl, config=config)
+    stack = channel.parameter.get("loadConfigStack")
+    load = instances.begin_load(
+        model, identifier=identifier, ttl_s=ttl, config=load_options(stack), fields=fields_of(stack)
+    )
     instance = await _watch(channel, load, "progress")
     await channel.send("success", info=instance_info(instance))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lmbridge.emulator import errors
 from lmbridge.emulator import job as events
+from lmbridge.emulator.errors import EmulatedError
 from lmbridge.emulator.generation import Generation
 from lmbridge.emulator.job import Done, EngineEvent, Summary, Token
 from lmbridge.emulator.leaks import tags
 from lmbridge.emulator.sdk.channel import Channel, ConnectionDropped
-from lmbridge.emulator.sdk.info import fields_of, instance_info, load_config
+from lmbridge.emulator.sdk.info import as_pairs, fields_of, instance_info, load_config
 from lmbridge.emulator.sdk.request import PREFIX, parses_reasoning, prediction_job
 
 if TYPE_CHECKING:
@@ -25,9 +27,23 @@ _REASONING = {
 
 async def predict(channel: Channel) -> None:
     """`predict`: stream fragments, then `success` with the stats; a cancel ends with `userStopped`."""
+    await _run(channel, channel.parameter.get("history"))
+
+
+async def complete_raw_text(channel: Channel) -> None:
+    """`completeRawText`: continue a text (the Python client asks `predict` for it, with a layer)."""
+    prompt = channel.parameter.get("rawPrompt")
+    if not isinstance(prompt, str):
+        raise EmulatedError("Invalid parameter: 'rawPrompt' is required")
+    part = {"type": "text", "text": prompt}
+    await _run(channel, {"messages": [{"role": "user", "content": [part]}]}, completion=True)
+
+
+async def _run(channel: Channel, history: Any, *, completion: bool = False) -> None:
     peer = channel.peer
     instance = peer.core.instances.by_specifier(channel.parameter.get("modelSpecifier"), peer.kind)
-    job = await prediction_job(peer, instance, channel.parameter)
+    job = await prediction_job(peer, instance, channel.parameter, history)
+    job.completion = job.completion or completion
     generation = Generation(peer.core, job, peer.record)
 
     def stop(reason: str) -> None:
@@ -53,6 +69,7 @@ class _Packets:
         self._settings = channel.peer.core.settings
         self._fields = fields_of(channel.parameter.get("predictionConfigStack"))
         self._draft_model = self._fields.get(f"{PREFIX}speculativeDecoding.draftModel")
+        self._called = False
         mode = self._settings.separate_reasoning
         self._classify = parses_reasoning(channel.parameter) and mode != "inline"
 
@@ -99,18 +116,20 @@ class _Packets:
             "content": text,
             "tokensCount": 1,
             "containsDrafted": bool(self._draft_model),
-            "reasoningType": _REASONING[token.kind] if self._classify else "none",
+            "reasoningType": self._reasoning_type(token),
             "isStructural": token.kind in ("reasoning_start", "reasoning_end"),
         }
         await self._channel.send("fragment", fragment=fragment)
 
+    def _reasoning_type(self, token: Token) -> str:
+        kind = _REASONING[token.kind] if self._classify else "none"
+        return "quantumThought" if kind == "none" and self._settings.unknown_reasoning_type else kind
+
     async def _call_ends(self, event: events.CallEnds) -> None:
         call = event.call
         raw = f"{call.name}({call.arguments_json()})"
-        if event.problem is not None:
-            error = {"title": f"Cannot find tool with name {call.name}.", "rootTitle": event.problem}
-            await self._channel.send("toolCallGenerationFailed", error=error, rawContent=raw)
-            return
+        self._called = True
+        # A tool that was not offered is a call like any other: both official clients look the name up.
         request = {"id": call.id, "type": "function", "name": call.name, "arguments": call.arguments}
         await self._channel.send("toolCallGenerationEnd", toolCallRequest=request, rawContent=raw)
 
@@ -119,18 +138,25 @@ class _Packets:
             raise ConnectionDropped
         if done.error is not None:
             raise done.error
-        config = {"fields": [{"key": key, "value": value} for key, value in self._fields.items()]}
+        if done.summary.stop_reason == "modelUnloaded" and self._settings.unload_while_running == "error":
+            raise errors.unloaded()
         await self._channel.send(
             "success",
             stats=self._stats(done.summary),
             modelInfo=instance_info(self._instance),
             loadModelConfig=load_config(self._instance),
-            predictionConfig=config,
+            predictionConfig=as_pairs(self._fields),
         )
+
+    def _stop_reason(self, summary: Summary) -> str:
+        if self._settings.unknown_stop_reason:
+            return "budgetReached"
+        called = self._called and summary.stop_reason == "eosFound"
+        return "toolCalls" if called else summary.stop_reason
 
     def _stats(self, summary: Summary) -> dict[str, Any]:
         stats: dict[str, Any] = {
-            "stopReason": "budgetReached" if self._settings.unknown_stop_reason else summary.stop_reason,
+            "stopReason": self._stop_reason(summary),
             "tokensPerSecond": summary.tokens_per_second,
             "numGpuLayers": -1,
             "timeToFirstTokenSec": round(summary.first_token_seconds, 6),

@@ -29,15 +29,15 @@ _CHECKED = {
 }
 
 
-async def prediction_job(peer: Peer, instance: Instance, parameter: dict[str, Any]) -> Job:
-    """Make a job of the creation parameter of `predict`.
+async def prediction_job(peer: Peer, instance: Instance, parameter: dict[str, Any], history: Any) -> Job:
+    """Make a job of the creation parameter of `predict` and a history.
 
     Raises:
         EmulatedError: it is malformed, or has pictures for a model without eyes.
     """
     stack = parameter.get("predictionConfigStack")
     fields = fields_of(stack)
-    turns = conversation(peer, parameter.get("history"))
+    turns = conversation(peer, history)
     seen = [picture for turn in turns for picture in turn.pictures]
     peer.core.check_vision(instance.model, len(seen))
     options = _options(fields)

@@ -10,10 +10,11 @@ from lmbridge.emulator.conversation import formatted
 from lmbridge.emulator.embedding import embed
 from lmbridge.emulator.errors import EmulatedError
 from lmbridge.emulator.sdk.channel import Peer
-from lmbridge.emulator.sdk.info import instance_info, load_config, model_info
+from lmbridge.emulator.sdk.info import PREDICTION_DEFAULTS, as_pairs, instance_info, load_config, model_info
 from lmbridge.emulator.sdk.request import conversation
 
 if TYPE_CHECKING:
+    from lmbridge.emulator.catalog import CatalogModel
     from lmbridge.emulator.instances import Instance
 
 Call = Callable[[Peer, Any], Awaitable[Any]]
@@ -38,6 +39,20 @@ async def list_downloaded(peer: Peer, _parameter: Any) -> list[dict[str, Any]]:
     if peer.core.settings.unknown_model_type:
         listing.append({**listing[0], "type": "imageGen", "modelKey": "acme/painter"})
     return listing
+
+
+async def list_variants(peer: Peer, parameter: Any) -> list[dict[str, Any]]:
+    """`listDownloadedModelVariants`: the variants of one model (lmstudio-js 2.0)."""
+    model = _model(peer, _of(parameter, "modelKey"))
+    return [{**model_info(model), "modelKey": variant} for variant in model.variants or (model.key,)]
+
+
+def _model(peer: Peer, key: str) -> CatalogModel:
+    model = peer.core.instances.find_model(key)
+    if model is None:
+        known = [entry.key for entry in peer.core.instances.downloaded()]
+        raise errors.unknown_model(key, known, jit=True)
+    return model
 
 
 async def version(peer: Peer, _parameter: Any) -> dict[str, Any]:
@@ -70,6 +85,12 @@ async def get_load_config(peer: Peer, parameter: Any) -> dict[str, Any]:
     return load_config(_instance(peer, parameter))
 
 
+async def get_base_prediction_config(peer: Peer, parameter: Any) -> dict[str, Any]:
+    """`getBasePredictionConfig`: what applies where a request says nothing (lmstudio-js 2.0)."""
+    _instance(peer, parameter)
+    return as_pairs(PREDICTION_DEFAULTS)
+
+
 async def processing_state(peer: Peer, parameter: Any) -> dict[str, Any]:
     """`getInstanceProcessingState`."""
     instance = peer.core.instances.by_specifier(_of(parameter, "specifier", dict), peer.kind)
@@ -78,10 +99,7 @@ async def processing_state(peer: Peer, parameter: Any) -> dict[str, Any]:
 
 async def estimate_usage(peer: Peer, parameter: Any) -> dict[str, Any]:
     """`estimateModelUsage`."""
-    model = peer.core.instances.find_model(_of(parameter, "modelKey"))
-    if model is None:
-        keys = [entry.key for entry in peer.core.instances.downloaded()]
-        raise errors.unknown_model(parameter["modelKey"], keys, jit=True)
+    model = _model(peer, _of(parameter, "modelKey"))
     context = model.size_bytes // 10
     memory = {
         "confidence": "high",
@@ -92,7 +110,11 @@ async def estimate_usage(peer: Peer, parameter: Any) -> dict[str, Any]:
         "contextBytes": context,
         "totalBytes": model.size_bytes + context,
     }
-    return {"memory": memory, "passesGuardrails": not peer.core.settings.load_failure}
+    return {"memory": memory, "passesGuardrails": _passes_guardrails(peer, model)}
+
+
+def _passes_guardrails(peer: Peer, model: CatalogModel) -> bool:
+    return peer.core.instances.fits(model) and not peer.core.settings.load_failure
 
 
 async def unload(peer: Peer, parameter: Any) -> None:
@@ -116,6 +138,12 @@ async def apply_template(peer: Peer, parameter: Any) -> dict[str, Any]:
     """`applyPromptTemplate`."""
     _instance(peer, parameter)
     return {"formatted": formatted(conversation(peer, _of(parameter, "history", dict)))}
+
+
+async def preload_draft_model(peer: Peer, parameter: Any) -> None:
+    """`preloadDraftModel`: a draft model has no instance of its own, so that none is listed."""
+    _instance(peer, parameter)
+    _model(peer, _of(parameter, "draftModelKey"))
 
 
 async def embed_string(peer: Peer, parameter: Any) -> dict[str, Any]:
@@ -142,7 +170,11 @@ async def search_models(peer: Peer, parameter: Any) -> dict[str, Any]:
     term = str(options.get("searchTerm") or "").lower()
     found = [model for model in peer.core.instances.catalog if term in model.key.lower()]
     results = [
-        {"name": model.title, "identifier": {"type": "catalog", "identifier": model.key}}
+        {
+            "name": model.title,
+            "identifier": {"type": "catalog", "identifier": model.key},
+            "exact": model.key.lower() == term,
+        }
         for model in found[: int(options.get("limit") or 25)]
     ]
     return {"results": results}
@@ -158,6 +190,7 @@ async def download_options(peer: Peer, parameter: Any) -> dict[str, Any]:
         "fitEstimation": "fullGPUOffload",
         "downloadIdentifier": model.key,
         "indexedModelIdentifier": model.path,
+        "compatibilityType": model_info(model)["format"],  # required since lmstudio-js 2.0
         "recommended": True,
     }
     if model.quantization:
@@ -169,6 +202,7 @@ _MODEL: dict[str, Call] = {
     "listLoaded": list_loaded,
     "getModelInfo": get_model_info,
     "getLoadConfig": get_load_config,
+    "getBasePredictionConfig": get_base_prediction_config,
     "getInstanceProcessingState": processing_state,
     "estimateModelUsage": estimate_usage,
     "unloadModel": unload,
@@ -178,8 +212,10 @@ _MODEL: dict[str, Call] = {
 CALLS: dict[tuple[str, str], Call] = {
     **{(kind, name): call for kind in ("llm", "embedding") for name, call in _MODEL.items()},
     ("llm", "applyPromptTemplate"): apply_template,
+    ("llm", "preloadDraftModel"): preload_draft_model,
     ("embedding", "embedString"): embed_string,
     ("system", "listDownloadedModels"): list_downloaded,
+    ("system", "listDownloadedModelVariants"): list_variants,
     ("system", "version"): version,
     ("system", "info"): info,
     ("files", "uploadFileBase64"): upload_file,

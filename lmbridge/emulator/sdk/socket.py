@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import WSMsgType, web
 
+from lmbridge.emulator import errors
 from lmbridge.emulator.aio import Tasks
 from lmbridge.emulator.errors import EmulatedError
 from lmbridge.emulator.http_support import CORE, dumps, present_record
@@ -30,13 +31,21 @@ KEPT_FRAME = 1024 * 1024
 
 ChannelHandler = Callable[[Channel], Awaitable[None]]
 
+
+async def alive(channel: Channel) -> None:
+    """`alive`: stays open as long as its websocket (the JavaScript client's `whenDisconnected`)."""
+    await channel.gone.wait()
+
+
 CHANNELS: dict[tuple[str, str], ChannelHandler] = {
     ("llm", "getOrLoad"): load.get_or_load,
     ("llm", "loadModel"): load.load_model,
     ("embedding", "getOrLoad"): load.get_or_load,
     ("embedding", "loadModel"): load.load_model,
     ("llm", "predict"): predict.predict,
+    ("llm", "completeRawText"): predict.complete_raw_text,
     ("repository", "downloadModel"): load.download_model,
+    ("system", "alive"): alive,
 }
 
 
@@ -239,11 +248,15 @@ def _decoded(data: Any) -> dict[str, Any] | None:
 
 
 def _refusal(core: Core, frame: dict[str, Any], identifier: str, passkey: str) -> str | None:
-    """Return why a client is refused; the texts are assumed."""
+    """Return why a client is refused; nobody has published the texts."""
     if frame.get("authVersion") != 1 or max(len(identifier), len(passkey)) > 256:
         return "Invalid authentication message."
+    guest = identifier.startswith("guest:")
+    if not core.tokens and core.settings.guest_prefix_needed and not guest:
+        return "Invalid client identifier."
     if not core.tokens or any(token.value == f"sk-lm-{identifier}:{passkey}" for token in core.tokens):
         return None
-    if identifier.startswith("guest:") or len(identifier) != 8:
-        return "An LM Studio API token is required to connect to this server, but none was provided."
-    return "Invalid LM Studio API token."
+    refusal = errors.no_token() if guest or len(identifier) != 8 else errors.wrong_token()
+    if core.settings.socket_refusal == "http":
+        return refusal.message
+    return refusal.message.partition(" Learn more")[0].partition(" using the Authorization")[0]

@@ -101,10 +101,13 @@ async def test_tool_calls_have_their_packets(loaded, http):
         "toolCallGenerationNameReceived",
         "toolCallGenerationArgumentFragmentGenerated",
         "toolCallGenerationEnd",
-        "toolCallGenerationFailed",
     ]
-    end = next(p for p in packets if p["type"] == "toolCallGenerationEnd")
-    assert end["toolCallRequest"]["arguments"] == {"a": 1}
+    requests = [p["toolCallRequest"] for p in packets if p["type"] == "toolCallGenerationEnd"]
+    # Whether there is such a tool is for the client to find out: both official ones do.
+    assert [(request["name"], request["arguments"]) for request in requests] == [
+        ("add", {"a": 1}),
+        ("fly", {}),
+    ]
 
 
 @pytest.mark.parametrize(
