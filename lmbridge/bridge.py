@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
@@ -11,14 +12,16 @@ import msgspec
 from lmbridge.asking import Operation, completion, finished, load
 from lmbridge.catalog import Listing
 from lmbridge.chat import Timeouts
-from lmbridge.errors import Cancelled, LMBridgeError
+from lmbridge.errors import Cancelled, LMBridgeError, ModelLoadFailed
 from lmbridge.folding import Fold
+from lmbridge.ledger import ledger
 from lmbridge.listings import LISTING_SECONDS, Catalogue
 from lmbridge.operations import Health, LoadRequest, UnloadRequest
 from lmbridge.planning import Planner, slots
 from lmbridge.plugins import Plugins
 from lmbridge.presets import PRESETS
-from lmbridge.runtime import LoopResources
+from lmbridge.releasing import RELEASE_SECONDS, release
+from lmbridge.runtime import LoopResources, close_elsewhere
 from lmbridge.settings import Settings
 from lmbridge.streams import Running, Stream
 
@@ -41,9 +44,6 @@ if TYPE_CHECKING:
     from lmbridge.settings import Connection
 
 __all__ = ["Bridge"]
-
-#: How long :meth:`Bridge.close` waits for another thread's loop.
-_CLOSE_SECONDS = 5.0
 
 
 class Bridge:
@@ -251,8 +251,17 @@ class Bridge:
         wanted = LoadRequest(model=request) if isinstance(request, str) else request
         resolved, _ = await self._resolve(connection)
         self._catalogue.forget(resolved.identity)
+
+        def report(progress: Progress) -> None:
+            ledger().began(resolved, wanted.model)  # one that is there already is reported without
+            if on_progress is not None:
+                on_progress(progress)
+
         try:
-            return await load(self._operation(resolved), wanted, on_progress)
+            return await load(self._operation(resolved), wanted, report)
+        except ModelLoadFailed:
+            ledger().failed(resolved, wanted.model)
+            raise
         finally:
             self._catalogue.forget(resolved.identity)
 
@@ -261,9 +270,32 @@ class Bridge:
         wanted = UnloadRequest(model=request) if isinstance(request, str) else request
         resolved, _ = await self._resolve(connection)
         try:
-            return tuple(await self._ask("unload_model", resolved, wanted))
+            ids = tuple(await self._ask("unload_model", resolved, wanted))
         finally:
             self._catalogue.forget(resolved.identity)
+        ledger().gone(resolved, (wanted.model, *ids))
+        return ids
+
+    async def release(
+        self,
+        connection: str,
+        model: str | None = None,
+        *,
+        timeout: float = RELEASE_SECONDS,  # noqa: ASYNC109
+    ) -> tuple[str, ...]:
+        """Unload what this process had the server load, through whichever connection, and nothing else.
+
+        Args:
+            connection: name of the connection.
+            model: only this one; default all.
+            timeout: seconds to wait for loads that are still under way, to undo them.
+
+        Returns:
+            the ids of the copies, once the server has confirmed.
+        """
+        resolved, _ = await self._resolve(connection)
+        listing = partial(self._catalogue.list, resolved, LISTING_SECONDS)
+        return await release(resolved, model, listing, partial(self.unload_model, connection), timeout)
 
     async def download_model(self, connection: str, request: DownloadRequest) -> DownloadStatus:
         """Start a download onto the server, or ask how far it is."""
@@ -319,7 +351,9 @@ class Bridge:
                 slot.release(loop)  # named, because nothing runs when a forgotten call is cleared away
 
     async def _ask_for_models(self, connection: Connection, seconds: float) -> Sequence[Model]:
-        return cast("Sequence[Model]", await self._ask("list_models", connection, seconds=seconds))
+        models = cast("Sequence[Model]", await self._ask("list_models", connection, seconds=seconds))
+        ledger().reconcile(connection, models)
+        return models
 
     async def _ask(
         self, hook: str, connection: Connection, request: Any = None, *, seconds: float | None = None
@@ -358,22 +392,8 @@ class Bridge:
         here = asyncio.get_running_loop()
         await asyncio.gather(
             *(
-                resources.close() if loop is here else _close_there(resources)
+                resources.close() if loop is here else close_elsewhere(resources)
                 for loop, resources in loops.items()
                 if loop is here or resources.reachable
             )
         )
-
-
-async def _close_there(resources: LoopResources) -> None:
-    """Close on another thread's loop; one that is too busy, or just ends, must not hold the caller."""
-    closing = resources.close()
-    try:
-        future = asyncio.run_coroutine_threadsafe(closing, resources.loop)
-    except RuntimeError:  # its loop was closed meanwhile
-        closing.close()
-        return
-    done, _ = await asyncio.wait({asyncio.wrap_future(future)}, timeout=_CLOSE_SECONDS)
-    for ended in done:
-        if not ended.cancelled():  # a loop that ends cancels its tasks, and closes what is left itself
-            ended.result()

@@ -58,7 +58,7 @@ class Plan:
         cooperative: the reader's own task may drive the provider.
         notes: adaptations that were made beforehand.
         improve: adds to an error what only the bridge knows (near matches of a model's name).
-        loading: told once when the server begins to load a model.
+        loading: told at each report that the server loads a model.
     """
 
     request: Request

@@ -9,7 +9,8 @@ import msgspec
 
 from lmbridge.calls import Plan
 from lmbridge.context import Context
-from lmbridge.errors import InvalidRequest, LMBridgeError, ModelNotFound
+from lmbridge.errors import InvalidRequest, LMBridgeError, ModelLoadFailed, ModelNotFound
+from lmbridge.ledger import ledger
 from lmbridge.limits import Limiter, limiter
 from lmbridge.listings import find_model, loaded_model, similar
 from lmbridge.preparation import adapt, depends_on_model, features_of, validate
@@ -83,8 +84,8 @@ class Planner:
             context=lambda: Context(connection, timeouts, resources, model),
             limiters=slots(connection, info, model, images="images" in features),
             notes=notes,
-            improve=lambda error: self._name_near_matches(connection, error, resources),
-            loading=lambda: self._catalogue.forget(connection.identity),
+            improve=lambda error: self._improve(connection, request, error, resources),
+            loading=lambda: self._loading(connection, request),
             connection=connection,
             cooperative=info.cooperative and not self._plugins.has_middleware,
         )
@@ -122,6 +123,18 @@ class Planner:
                 "the request names no model, and none is loaded", hint=f"name one of {names}"
             )
         return request.replace(model=model.id if model else None), model
+
+    def _loading(self, connection: Connection, request: Request) -> None:
+        self._catalogue.forget(connection.identity)
+        if request.model is not None:
+            ledger().began(connection, request.model)
+
+    async def _improve(
+        self, connection: Connection, request: Request, error: LMBridgeError, resources: LoopResources
+    ) -> None:
+        if isinstance(error, ModelLoadFailed) and request.model is not None:
+            ledger().failed(connection, request.model)
+        await self._name_near_matches(connection, error, resources)
 
     async def _name_near_matches(
         self, connection: Connection, error: LMBridgeError, resources: LoopResources

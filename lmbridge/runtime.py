@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-__all__ = ["LoopResources", "Runtime", "runtime"]
+__all__ = ["LoopResources", "Runtime", "close_elsewhere", "runtime"]
 
 _T = TypeVar("_T")
 
 #: Node servers, LM Studio among them, drop idle connections after 5 s. A shorter life on our side keeps a
 #: request from being written into a socket that the server is just closing.
 _KEEPALIVE_SECONDS = 4.0
+#: How long a bridge that closes waits for another thread's loop.
+_CLOSE_SECONDS = 5.0
 #: How long an interrupted synchronous call waits for its work to end; the work itself ends within 0.25 s.
 _END_SECONDS = 1.0
 #: Windows delivers no Ctrl-C to a thread that waits without a time limit.
@@ -171,6 +173,20 @@ class LoopResources:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
+
+
+async def close_elsewhere(resources: LoopResources) -> None:
+    """Close on another thread's loop; one that is too busy, or just ends, must not hold the caller."""
+    closing = resources.close()
+    try:
+        future = asyncio.run_coroutine_threadsafe(closing, resources.loop)
+    except RuntimeError:  # its loop was closed meanwhile
+        closing.close()
+        return
+    done, _ = await asyncio.wait({asyncio.wrap_future(future)}, timeout=_CLOSE_SECONDS)
+    for ended in done:
+        if not ended.cancelled():  # a loop that ends cancels its tasks, and closes what is left itself
+            ended.result()
 
 
 class _Job(Generic[_T]):

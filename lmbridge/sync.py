@@ -127,6 +127,10 @@ class Bridge:
         """See :meth:`lmbridge.Bridge.unload_model`."""
         return self._run(self._bridge.unload_model(connection, request))
 
+    def release(self, connection: str, model: str | None = None, *, timeout: float = 60.0) -> tuple[str, ...]:
+        """See :meth:`lmbridge.Bridge.release`."""
+        return self._run(self._bridge.release(connection, model, timeout=timeout))
+
     def download_model(self, connection: str, request: DownloadRequest) -> DownloadStatus:
         """See :meth:`lmbridge.Bridge.download_model`."""
         return self._run(self._bridge.download_model(connection, request))

@@ -103,7 +103,7 @@ def test_closing_reaches_loops_of_other_threads(bridge, acme):
 
 
 def test_closing_does_not_wait_for_a_loop_that_hears_nothing(bridge, monkeypatch):
-    monkeypatch.setattr("lmbridge.bridge._CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr("lmbridge.runtime._CLOSE_SECONDS", 0.05)
     busy, go = threading.Event(), threading.Event()
 
     async def block():
