@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lmbridge.chat import Timeouts
     from lmbridge.runtime import LoopResources
     from lmbridge.settings import Connection
+    from lmbridge.transport import Pool
 
 __all__ = ["Context"]
 
@@ -53,8 +54,16 @@ class Context:
 
     @property
     def http(self) -> aiohttp.ClientSession:
-        """The HTTP session of the running loop. The core owns it: never close it, never store it."""
+        """An aiohttp session of the running loop, for what :mod:`lmbridge.http` does not do.
+
+        That is WebSockets, uploads and the like. The core owns it: never close it, never store it.
+        """
         return self._resources.session
+
+    @property
+    def pool(self) -> Pool:
+        """The connections that :mod:`lmbridge.http` keeps open on the running loop."""
+        return self._resources.pool
 
     async def resource(self, key: str, factory: Callable[[], AbstractAsyncContextManager[_T]]) -> _T:
         """Return what ``factory`` opened for this connection on this loop, opening it at the first call.

@@ -1,22 +1,39 @@
-"""HTTP as every provider needs it: addresses, keys, clocks and errors treated alike.
+"""HTTP as every provider needs it: addresses, keys, clocks and errors treated alike."""
 
-Imports aiohttp, so only providers that speak HTTP import this module.
-"""
-
+import functools
 import os
+import re
+import ssl
 import urllib.request
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
-import aiohttp
 import msgspec
 
 from lmbridge import failures
 from lmbridge.context import Context
 from lmbridge.errors import ConfigurationError, LMBridgeError, ProtocolError, ServerUnreachable, TimedOut
+from lmbridge.settings import Connection
+from lmbridge.transport import CannotConnect, ConnectTimedOut, Garbled, Response, Route
 
-__all__ = ["Body", "get_json", "post_json", "request", "url_of"]
+__all__ = [
+    "CLOSED",
+    "UNTRUSTED",
+    "WRONG_PORT",
+    "Body",
+    "Response",
+    "get_json",
+    "post_json",
+    "request",
+    "url_of",
+]
+
+#: Hints for what is no HTTP server, for what hangs up, and for what fails to become https.
+WRONG_PORT = "another program, or https instead of http: is this the right port?"
+CLOSED = "is this the right port, does the server want https, and has it crashed?"
+UNTRUSTED = "does the server speak https there, with a certificate that this machine trusts?"
 
 #: A struct or mapping is sent as JSON.
 Body: TypeAlias = msgspec.Struct | Mapping[str, Any] | bytes | None
@@ -24,6 +41,11 @@ Body: TypeAlias = msgspec.Struct | Mapping[str, Any] | bytes | None
 _ERROR_BODY_LIMIT = 64 * 1024
 _JSON_LIMIT = 256 * 1024 * 1024
 _encoder = msgspec.json.Encoder()
+#: What may stand in a request line as it is; a model's name may hold anything.
+_PLAIN_TARGET = re.compile(r"[!$%&'()*+,\-./0-9:;=?@A-Z_a-z~\[\]]*", re.ASCII)
+_TARGET_SAFE = "!$%&'()*+,-./:;=?@_~[]"
+_NOT_IN_A_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
 
 
 def url_of(context: Context, path: str) -> str:
@@ -41,59 +63,102 @@ def url_of(context: Context, path: str) -> str:
     return base + path
 
 
-def _headers(context: Context, body: bytes | None, extra: Mapping[str, str] | None) -> dict[str, str]:
-    headers = {"User-Agent": "lmbridge"}
-    if body is not None:
-        headers["Content-Type"] = "application/json"
-    key = context.connection.api_key
+def _headers(connection: Connection, extra: Mapping[str, str] | None) -> dict[str, str]:
+    headers = {"User-Agent": "lmbridge", "Accept": "*/*"}
+    key = connection.api_key
     if key is not None:
         headers["Authorization"] = f"Bearer {key.get_secret_value()}"
     return headers | dict(extra or {})
 
 
-def _proxy(context: Context, url: str) -> str | None:
+def _line(name: str, value: str) -> str:
+    """Return a header's line.
+
+    Raises:
+        ConfigurationError: the value holds what would end the line, or what no header can hold. It may be a
+            key, so it is not shown.
+    """
+    if _NOT_IN_A_HEADER.search(value):
+        raise ConfigurationError(
+            f"the header {name} cannot be sent: its value holds a line break or a character outside Latin-1",
+            hint="is there something else in it, such as a second line?",
+        )
+    return f"{name}: {value}\r\n"
+
+
+def _proxy(connection: Connection) -> str | None:
     """Return the proxy that the environment asks for; never one for an address of this machine."""
-    connection = context.connection
     if connection.is_loopback or urllib.request.proxy_bypass(connection.netloc):
         return None
-    return urllib.request.getproxies().get(url.partition(":")[0])
+    return urllib.request.getproxies().get(connection.base_url.partition(":")[0])
+
+
+def _way(
+    connection: Connection, url: str, method: str, proxy: str | None, extra: Mapping[str, str] | None = None
+) -> tuple[Route, bytes]:
+    """Return where a request goes, and its head without what depends on the body."""
+    scheme, _, rest = url.partition("://")
+    authority, slash, target = rest.partition("/")
+    target = slash + target
+    if _PLAIN_TARGET.fullmatch(target) is None:
+        target = quote(target, safe=_TARGET_SAFE)
+    route = Route(connection.host, connection.port, secure=scheme == "https", proxy=proxy)
+    headers = _headers(connection, extra)
+    if proxy is not None and not route.secure:
+        target = f"http://{authority}{target}"
+        if (shown := route.proxy_authorization) is not None:
+            headers["Proxy-Authorization"] = shown
+    lines = "".join(_line(name, value) for name, value in headers.items())
+    return route, f"{method} {target} HTTP/1.1\r\nHost: {authority}\r\n{lines}".encode("latin-1")
+
+
+#: The same few requests are sent again and again; their heads are written once.
+_known_way = functools.lru_cache(maxsize=64)(_way)
 
 
 def _translate(exc: Exception, context: Context, *, answered: bool) -> LMBridgeError:
     where = context.connection.netloc
-    if isinstance(exc, aiohttp.ConnectionTimeoutError):
+    cause = exc.__cause__
+    if isinstance(exc, ConnectTimedOut):
         seconds = context.timeouts.connect
         return TimedOut(f"no connection to {where} within {seconds} s", clock="connect", seconds=seconds)
     if answered:
         return ProtocolError(f"{where} broke the answer off ({type(exc).__name__})", retryable=True)
-    if isinstance(exc, aiohttp.ClientSSLError):
+    if isinstance(cause, ssl.SSLError):
         return ServerUnreachable(
-            f"no secure connection to {where}: {_ssl_reason(exc)}",
+            f"no secure connection to {where}: {_ssl_reason(cause)}",
             sent=False,
             retryable=False,
-            hint="does the server speak https there, with a certificate that this machine trusts?",
+            hint=UNTRUSTED,
         )
-    if isinstance(exc, aiohttp.ClientConnectorError):
-        code = exc.os_error.errno
-        reason = os.strerror(code) if code and code > 0 else exc.os_error.strerror or "no such host"
-        return ServerUnreachable(f"cannot connect to {where}: {reason}", sent=False)
-    if isinstance(exc, aiohttp.InvalidURL):
-        return ConfigurationError(f"the address of {where} cannot be used: {type(exc).__name__}")
-    return ServerUnreachable(f"{where} closed the connection without an answer ({type(exc).__name__})")
+    if isinstance(exc, Garbled):
+        return ProtocolError(f"what answers at {where} speaks no HTTP", hint=WRONG_PORT)
+    if isinstance(exc, CannotConnect):
+        if isinstance(cause, UnicodeError):
+            return ConfigurationError(f"the address of {where} cannot be used: {cause}")
+        return ServerUnreachable(f"cannot connect to {where}: {_reason(exc, cause)}", sent=False)
+    return ServerUnreachable(f"{where} closed the connection without an answer", hint=CLOSED)
 
 
-def _ssl_reason(exc: aiohttp.ClientSSLError) -> str:
-    # A rejected certificate comes without the ``os_error`` that its base class promises.
-    inner = getattr(exc, "certificate_error", None) or exc.os_error
-    return str(getattr(inner, "verify_message", "") or getattr(inner, "reason", "") or type(inner).__name__)
+def _ssl_reason(exc: ssl.SSLError) -> str:
+    return str(getattr(exc, "verify_message", "") or exc.reason or type(exc).__name__)
+
+
+def _reason(exc: CannotConnect, cause: BaseException | None) -> str:
+    if not isinstance(cause, OSError):
+        return str(exc)
+    # Of several addresses that all failed, asyncio tells the errors in one text.
+    found = _ERRNO.search(str(cause))
+    code = cause.errno or (int(found[1]) if found else None)
+    return os.strerror(code) if code and code > 0 else cause.strerror or "no such host"
 
 
 class request:  # noqa: N801 - used like a function
     """Send a request: ``async with request(…) as response``, to be read inside the block.
 
     The block is entered once the head of the answer is there. Leaving it before the body is read closes the
-    socket, which is how HTTP servers learn that nobody wants the rest. Errors of aiohttp inside the block
-    become errors of ours.
+    socket, which is how HTTP servers learn that nobody wants the rest. A connection that breaks inside the
+    block becomes an error of ours.
 
     Args:
         context: of the hook call.
@@ -108,7 +173,7 @@ class request:  # noqa: N801 - used like a function
     """
 
     # A class, because an ``asynccontextmanager`` costs as much as the JSON of a request.
-    __slots__ = ("_body", "_context", "_headers", "_method", "_model", "_path", "_response")
+    __slots__ = ("_body", "_context", "_exchange", "_headers", "_method", "_model", "_path")
 
     def __init__(
         self,
@@ -127,61 +192,58 @@ class request:  # noqa: N801 - used like a function
         self._headers = headers
         self._model = model
 
-    async def __aenter__(self) -> aiohttp.ClientResponse:
-        context, body = self._context, self._body
+    async def __aenter__(self) -> Response:
+        context, body, method = self._context, self._body, self._method
+        connection = context.connection
         url = url_of(context, self._path)
+        proxy, extra = _proxy(connection), self._headers
+        if extra:
+            route, head = _way(connection, url, method, proxy, extra)
+        else:
+            route, head = _known_way(connection, url, method, proxy)
         data = body if isinstance(body, bytes | None) else _encoder.encode(body)
+        if data is None:
+            head += b"\r\n"
+        else:
+            head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data)
+        self._exchange = exchange = context.pool.exchange(
+            route, head, data, seconds=context.timeouts.connect or 0.0, repeatable=method == "GET"
+        )
         try:
-            response = await context.http.request(
-                self._method,
-                url,
-                data=data,
-                headers=_headers(context, data, self._headers),
-                allow_redirects=False,  # a redirect would carry the key somewhere else
-                proxy=_proxy(context, url),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=context.timeouts.connect or None),
-            )
-        except (aiohttp.ClientError, ConnectionError) as exc:
+            response = await exchange.__aenter__()
+        except ConnectionError as exc:
             raise _translate(exc, context, answered=False) from exc
-        self._response = response
         if response.status < 300:
             return response
         try:
             error = await _failure(response, self._model)
-        except (aiohttp.ClientError, ConnectionError) as exc:
+        except ConnectionError as exc:
             raise _translate(exc, context, answered=True) from exc
         finally:
-            response.close()
+            await exchange.__aexit__(None, None, None)
         raise error
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        response = self._response
-        if exc is None:
-            response.release()
-            return
-        response.close()
-        if isinstance(exc, aiohttp.ClientError | ConnectionError):
+        await self._exchange.__aexit__(kind, exc, trace)
+        if isinstance(exc, ConnectionError):
             raise _translate(exc, self._context, answered=True) from exc
 
 
-async def _failure(response: aiohttp.ClientResponse, model: str | None) -> LMBridgeError:
-    body = await response.content.read(_ERROR_BODY_LIMIT)
+async def _failure(response: Response, model: str | None) -> LMBridgeError:
+    body = await response.read(_ERROR_BODY_LIMIT)
     return failures.from_body(response.status, body, response.headers, model=model)
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    blocks, size = [], 0
-    async for block in response.content.iter_any():
-        size += len(block)
-        if size > _JSON_LIMIT:
-            raise ProtocolError(f"the answer is larger than {_JSON_LIMIT >> 20} MiB")
-        blocks.append(block)
-    return b"".join(blocks)
+async def _read(response: Response) -> bytes:
+    body = await response.read(_JSON_LIMIT + 1)
+    if len(body) > _JSON_LIMIT:
+        raise ProtocolError(f"the answer is larger than {_JSON_LIMIT >> 20} MiB")
+    return body
 
 
-async def _json(response: aiohttp.ClientResponse, model: str | None) -> Any:
+async def _json(response: Response, model: str | None) -> Any:
     body = await _read(response)
     try:
         payload = msgspec.json.decode(body)

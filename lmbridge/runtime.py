@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from lmbridge.transport import Pool
+
 __all__ = ["LoopResources", "Runtime", "close_elsewhere", "runtime"]
 
 _T = TypeVar("_T")
@@ -53,6 +55,7 @@ class LoopResources:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._session: aiohttp.ClientSession | None = None
+        self._pool: Pool | None = None
         self._kept: dict[Hashable, _Kept] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._locks: dict[Hashable, asyncio.Lock] = {}
@@ -104,7 +107,7 @@ class LoopResources:
         """
         if self._session is None:
             self._check_open()
-            import aiohttp  # noqa: PLC0415 - 200 ms that only HTTP providers need
+            import aiohttp  # noqa: PLC0415 - 200 ms that hardly any provider needs
 
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
@@ -113,6 +116,20 @@ class LoopResources:
                 trust_env=False,
             )
         return self._session
+
+    @property
+    def pool(self) -> Pool:
+        """The connections of :mod:`lmbridge.http`.
+
+        Raises:
+            Cancelled: the bridge was closed.
+        """
+        if self._pool is None:
+            self._check_open()
+            from lmbridge.transport import Pool  # noqa: PLC0415 - TLS and the parser, which not all need
+
+            self._pool = Pool(self.loop, keepalive=_KEEPALIVE_SECONDS)
+        return self._pool
 
     async def get(self, key: Hashable, factory: Callable[[], AbstractAsyncContextManager[_T]]) -> _T:
         """Return the resource ``key``, opened by ``factory`` if it is not open yet.
@@ -164,6 +181,9 @@ class LoopResources:
             await asyncio.gather(*(self.discard(key) for key in list(self._kept)), return_exceptions=True)
         finally:
             session, self._session = self._session, None
+            pool, self._pool = self._pool, None
+            if pool is not None:
+                await pool.close()
             if session is not None:
                 await session.close()
 

@@ -49,7 +49,7 @@ class Acme:
         answer = Answer(request)
         body = body_of(request, context)
         async with http.request(context, "POST", "/chat", body=body, model=request.model) as response:
-            async for block in response.content.iter_any():
+            async for block in response:
                 if events := answer.feed(block):
                     yield events
                 else:

@@ -6,8 +6,6 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
-
 from lmbridge import failures, http
 from lmbridge.errors import LMBridgeError, ProtocolError
 from lmbridge.sse import SSEDecoder
@@ -15,6 +13,7 @@ from lmbridge.sse import SSEDecoder
 from .decoding import ChatDecoder
 from .encoding import encode
 from .refusals import explained
+from .versions import STRANGER
 from .wire import as_whole, decode_object
 
 if TYPE_CHECKING:
@@ -32,7 +31,8 @@ _REASON_SECONDS = 10.0
 #: For the rest of the body behind ``chat.end``, so that the connection can be used again. Some builds
 #: never send it (observed by third-party clients), so this is all that is waited.
 _REST_SECONDS = 0.02
-_BODY_LIMIT = 256 * 1024 * 1024
+#: Of an answer that comes as one document; as much as one event of a stream may hold.
+_BODY_LIMIT = 16 * 1024 * 1024
 
 
 async def stream(request: Request, context: Context) -> AsyncGenerator[list[Event], None]:
@@ -47,8 +47,7 @@ async def stream(request: Request, context: Context) -> AsyncGenerator[list[Even
     events: list[Event] = []
     try:
         async with http.request(context, "POST", _PATH, body=body, model=request.model) as response:
-            content = response.content
-            block = await content.readany()
+            block = await response.block()
             if _is_document(block):
                 events, ended = await _document(block, response, decoder), True
             while block and not ended:
@@ -60,7 +59,7 @@ async def stream(request: Request, context: Context) -> AsyncGenerator[list[Even
                     events = []
                 else:
                     context.alive()
-                block = await content.readany()
+                block = await response.block()
             ended = ended or _take_last(received, decoder, events)
             await _read_rest(response)
         if not ended:
@@ -81,24 +80,28 @@ def _is_document(block: bytes) -> bool:
     return block.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in {b"{", b"<"}
 
 
-async def _document(block: bytes, response: aiohttp.ClientResponse, decoder: ChatDecoder) -> list[Event]:
+async def _document(block: bytes, response: http.Response, decoder: ChatDecoder) -> list[Event]:
     """Read an answer that is no stream: an error, or everything at once.
 
     LM Studio answers a route that it does not know with status 200 and ``{"error": "…"}`` (observed,
     lmstudio-bug-tracker#1879).
     """
     body = bytearray(block)
-    while more := await response.content.readany():
+    while more := await response.block():
         body += more
         if len(body) > _BODY_LIMIT:
             raise ProtocolError(f"the answer is larger than {_BODY_LIMIT >> 20} MiB")
     try:
         payload = decode_object(bytes(body))
     except ProtocolError as exc:
-        raise failures.from_body(response.status, bytes(body), response.headers) from exc
-    if "output" in payload:
-        return decoder.whole(payload)
-    raise failures.from_body(response.status, bytes(body), response.headers)
+        if body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
+            raise failures.from_body(response.status, bytes(body), response.headers) from exc
+        raise ProtocolError("the answer is not JSON", hint=STRANGER) from exc
+    if (error := failures.error_in(payload)) is not None:
+        raise error
+    if "output" not in payload:
+        raise ProtocolError("the answer is not what LM Studio sends", hint=STRANGER)
+    return decoder.whole(payload)
 
 
 def _take_last(received: SSEDecoder, decoder: ChatDecoder, events: list[Event]) -> bool:
@@ -111,12 +114,12 @@ def _take_last(received: SSEDecoder, decoder: ChatDecoder, events: list[Event]) 
     return False
 
 
-async def _read_rest(response: aiohttp.ClientResponse) -> None:
+async def _read_rest(response: http.Response) -> None:
     """Read what follows the answer. How the connection ends does not matter any more."""
-    with suppress(TimeoutError, aiohttp.ClientError, ConnectionError):
+    with suppress(TimeoutError, ConnectionError):
         async with asyncio.timeout(_REST_SECONDS):
-            while not response.content.at_eof():
-                await response.content.readany()
+            while not response.at_end():
+                await response.block()
 
 
 async def _broken_off(decoder: ChatDecoder, body: Mapping[str, Any], context: Context) -> LMBridgeError:

@@ -174,8 +174,8 @@ async def greet(context: Context) -> None:
     seconds = context.timeouts.connect or None
     try:
         async with asyncio.timeout(seconds), http.request(context, "GET", "/lmstudio-greeting") as response:
-            body = await response.content.read(_GREETING_LIMIT)
-            kind = response.headers.get("Server") or response.content_type
+            body = await response.read(_GREETING_LIMIT)
+            kind = response.headers.get("server") or response.headers.get("content-type", "")
     except TimeoutError as exc:
         if isinstance(exc, LMBridgeError):
             raise

@@ -5,7 +5,6 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Protocol
 
-import aiohttp
 import msgspec
 
 from lmbridge import http
@@ -15,7 +14,7 @@ from lmbridge.errors import InvalidRequest
 __all__ = ["Answer", "DirectTransport", "Transport", "encode_body"]
 
 
-_BROKEN = (aiohttp.ClientError, ConnectionError)
+_BROKEN = (ConnectionError,)
 
 
 class Answer:
@@ -88,13 +87,12 @@ class _Direct(AbstractAsyncContextManager[Answer]):
 
     __slots__ = ("_request",)
 
-    def __init__(self, request: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> None:
+    def __init__(self, request: AbstractAsyncContextManager[http.Response]) -> None:
         self._request = request
 
     async def __aenter__(self) -> Answer:
         response = await self._request.__aenter__()
-        content = response.content
-        return Answer(response.headers.get("Content-Type", ""), content.iter_any(), _BROKEN, content.at_eof)
+        return Answer(response.headers.get("content-type", ""), response, _BROKEN, response.at_end)
 
     async def __aexit__(
         self,

@@ -3,10 +3,9 @@
 import asyncio
 import ssl
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
 
-import aiohttp
 import pytest
+import trustme
 
 from lmbridge import (
     AuthenticationFailed,
@@ -18,11 +17,11 @@ from lmbridge import (
     TimedOut,
     Timeouts,
 )
-from lmbridge.http import _translate, get_json, post_json, request, url_of
+from lmbridge.http import get_json, post_json, request, url_of
 from lmbridge.retries import retry_delay
 from lmbridge.runtime import LoopResources
 
-CLOCKS = Timeouts(connect=5.0, first_event=0.0, idle=0.0, total=0.0)
+CLOCKS = Timeouts(connect=30.0, first_event=0.0, idle=0.0, total=0.0)
 
 
 class Server:
@@ -154,7 +153,7 @@ async def test_elsewhere_goes_through_the_proxy(context_for, monkeypatch):
 async def test_leaving_before_the_end_closes_the_socket(context_for):
     async with serving(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n") as server:
         async with request(context_for(server.url), "GET", "/hold") as answer:
-            assert await answer.content.read(1) == b"x"
+            assert await answer.read(1) == b"x"
         await asyncio.wait_for(server.closed_by_client.wait(), 10)
 
 
@@ -163,7 +162,7 @@ async def test_cancelling_closes_the_socket(context_for):
 
     async def read(context):
         async with request(context, "GET", "/hold") as answer:
-            async for _ in answer.content.iter_any():
+            async for _ in answer:
                 got.set()
 
     async with serving(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n") as server:
@@ -174,15 +173,17 @@ async def test_cancelling_closes_the_socket(context_for):
         await asyncio.wait({task})
 
 
-async def test_a_connection_that_does_not_stand_in_time_is_the_connect_clock(context_for, monkeypatch):
-    import aiohttp
+async def test_a_connection_that_does_not_stand_in_time_is_the_connect_clock(context_for):
+    async def silent(reader, writer):
+        await reader.read()
+        writer.close()
 
-    async def hang(*_, **__):
-        raise aiohttp.ConnectionTimeoutError("connect")
-
-    monkeypatch.setattr(aiohttp.TCPConnector, "connect", hang)
-    with pytest.raises(TimedOut) as caught:
-        await get_json(context_for("http://127.0.0.1:1"), "/x")
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        context = context_for(f"https://127.0.0.1:{port}")
+        context.timeouts = Timeouts(connect=0.2, first_event=0.0, idle=0.0, total=0.0)
+        with pytest.raises(TimedOut) as caught:
+            await get_json(context, "/x")
     assert caught.value.clock == "connect"
 
 
@@ -206,13 +207,39 @@ async def test_a_server_that_speaks_no_tls_is_no_mystery(context_for):
     assert "not permitted" not in str(caught.value)
 
 
-def test_a_certificate_that_is_not_trusted_is_named(context_for):
-    rejected = ssl.SSLCertVerificationError(1, "self-signed certificate")
-    rejected.verify_message = "self-signed certificate"
-    error = aiohttp.ClientConnectorCertificateError(SimpleNamespace(host="h", port=443, ssl=True), rejected)
-    told = _translate(error, context_for("https://h"), answered=False)
-    assert isinstance(told, ServerUnreachable)
-    assert "self-signed certificate" in told.message
+async def test_a_certificate_that_is_not_trusted_is_named(context_for):
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=tls) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        with pytest.raises(ServerUnreachable, match="certificate") as caught:
+            await get_json(context_for(f"https://127.0.0.1:{port}"), "/x")
+    assert "unable to get local issuer" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["two\nlines", "nul\0", "wide \u20ac"])
+async def test_what_no_header_can_hold_is_refused_and_not_shown(context_for, value):
+    async with serving(response("200 OK", b"{}")) as server:
+        with pytest.raises(ConfigurationError, match="X-Secret cannot be sent") as caught:
+            await get_json(context_for(server.url), "/x", headers={"X-Secret": value})
+    assert value not in f"{caught.value} {caught.value!r}"
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/api/v0/models/a b", "/api/v0/models/a%20b"),
+        ("/x\r\nHost: evil", "/x%0D%0AHost:%20evil"),
+        ("/x#y", "/x%23y"),
+        ("/x%20y?a=b&c=[1]", "/x%20y?a=b&c=[1]"),
+        ("/ö", "/%C3%B6"),
+    ],
+)
+async def test_no_name_breaks_out_of_the_request_line(context_for, path, sent):
+    async with serving(response("200 OK", b"{}")) as server:
+        assert await get_json(context_for(server.url), path) == {}
+    assert server.requests[0].startswith(f"GET {sent} HTTP/1.1\r\n".encode())
 
 
 def test_refused_certificates_are_not_tried_again():

@@ -1,0 +1,316 @@
+"""One connection to a server, which carries one exchange after another."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+__all__ = ["Broken", "CannotConnect", "ConnectTimedOut", "Garbled", "Response", "Wire"]
+
+#: A reader that is this many bytes behind makes the server wait.
+_HIGH_WATER = 1024 * 1024
+#: Most bytes in a row that are no part of a body: a head, chunk extensions, trailers.
+_HEAD_LIMIT = 256 * 1024
+_NO_BODY = frozenset({204, 304})
+
+
+class Broken(ConnectionError):
+    """The connection ended before the answer did."""
+
+
+class Garbled(ConnectionError):
+    """What the server sent is no HTTP."""
+
+
+class CannotConnect(ConnectionError):
+    """No connection could be opened; the cause says why."""
+
+
+class ConnectTimedOut(CannotConnect):
+    """No connection could be opened in time."""
+
+
+class Wire(asyncio.Protocol):
+    """A connection. An exchange is :meth:`ask`, :meth:`head`, :meth:`block` until it is empty; then the next.
+
+    What has arrived is handed out before an error is raised, so that nothing is lost when a server dies.
+    """
+
+    __slots__ = (
+        "_blocks",
+        "_complete",
+        "_end",
+        "_error",
+        "_headers",
+        "_loop",
+        "_parser",
+        "_paused",
+        "_reusable",
+        "_size",
+        "_status",
+        "_transport",
+        "_unread",
+        "_until_eof",
+        "_waiter",
+        "ended",
+        "idle_since",
+        "on_body",
+        "used",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._blocks: list[bytes] = []
+        #: The parser calls it with each piece of a body, many times for each token.
+        self.on_body = self._blocks.append
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: ConnectionError | None = None
+        self._paused = False
+        #: Whether an exchange went over it before.
+        self.used = False
+        self.idle_since = 0.0
+        #: Done when the connection is gone.
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self._forget()
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
+
+    def _forget(self) -> None:
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._complete = True  # between two exchanges nothing is due
+        self._reusable = True
+        self._until_eof = False
+        self._end = sys.maxsize  # where the pieces of our answer end
+        self._size = 0  # bytes since the reader last took some
+        self._unread = 0  # bytes since the last piece of a body
+
+    # -- called by the loop ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport; also called again when TLS has begun on it."""
+        self._transport = transport  # type: ignore[assignment]  # a stream's protocol gets a stream's transport
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come, and wake whoever waits for it."""
+        if self._complete:
+            self.abort()  # nobody has asked for anything
+            return
+        blocks = self._blocks
+        before = len(blocks)
+        try:
+            self._parser.feed_data(data)  # type: ignore[union-attr]  # it goes with the connection
+        except (HttpParserError, HttpParserUpgrade) as exc:
+            self._fail(Garbled(f"what the server sent is no HTTP ({exc})"))
+            return
+        if not self._reusable:
+            del blocks[self._end :]
+        if len(blocks) == before and not self._complete:
+            self._unread += len(data)
+            if self._unread > _HEAD_LIMIT:
+                self._fail(Garbled(f"the server sent {self._unread:,} bytes of HTTP without any content"))
+                return
+        else:
+            self._unread = 0
+            self._size += len(data)
+            if self._size > _HIGH_WATER and not self._paused:
+                self._paused = True
+                self._transport.pause_reading()  # type: ignore[union-attr]  # data comes from a transport
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits."""
+        if self._until_eof and exc is None and self._error is None:
+            self._complete = True
+        elif not self._complete and self._error is None:
+            reason = f" ({type(exc).__name__})" if exc is not None else ""
+            self._error = Broken(f"the server closed the connection{reason}")
+            self._error.__cause__ = exc
+        self._parser = self._transport = None
+        if not self.ended.done():
+            self.ended.set_result(None)
+        self._wake()
+
+    # -- called by the parser --------------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; what follows the body (a trailer) is not looked at."""
+        if not self._status:
+            key = name.decode("latin-1").lower()
+            text = value.decode("latin-1")
+            known = self._headers.get(key)
+            self._headers[key] = text if known is None else f"{known}, {text}"
+
+    def on_headers_complete(self) -> None:
+        """Tell the status, unless it is only an interim one (100 Continue, 103 Early Hints)."""
+        status = self._parser.get_status_code()  # type: ignore[union-attr]  # it is the parser that calls
+        if status < 200:
+            self._headers = {}
+            return
+        self._status = status
+        coding = self._headers.get("transfer-encoding", "")
+        self._until_eof = (
+            "content-length" not in self._headers
+            and not coding.lower().endswith("chunked")
+            and status not in _NO_BODY
+        )
+
+    def on_message_begin(self) -> None:
+        """Notice an answer that nobody has asked for: its body is none of ours."""
+        if self._complete and self._reusable:
+            self._reusable = False
+            self._end = len(self._blocks)
+
+    def on_message_complete(self) -> None:
+        """End the exchange."""
+        if self._status:
+            self._complete = True
+            self._reusable = self._reusable and self._parser.should_keep_alive()  # type: ignore[union-attr]
+
+    # -- called by whoever asks ------------------------------------------------------------------------
+
+    @property
+    def usable(self) -> bool:
+        """Whether another exchange can begin."""
+        transport = self._transport
+        return transport is not None and not transport.is_closing() and self._reusable and self._complete
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """What carries the bytes.
+
+        Raises:
+            Broken: it is gone.
+        """
+        if self._transport is None:
+            raise Broken("the server closed the connection")
+        return self._transport
+
+    def ask(self, head: bytes, body: bytes | None) -> None:
+        """Begin an exchange. ``head`` ends with the empty line.
+
+        Raises:
+            Broken: the connection is gone.
+        """
+        transport = self.transport
+        self._blocks.clear()
+        self._forget()
+        self._complete = False
+        if body:
+            transport.writelines((head, body))
+        else:
+            transport.write(head)
+
+    async def head(self) -> Response:
+        """Wait for the status and the headers.
+
+        Raises:
+            Broken: the connection ended before.
+            Garbled: this is no HTTP.
+        """
+        while not self._status:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+        return Response(self, self._status, self._headers)
+
+    async def block(self) -> bytes:
+        """Wait for more of the body and return all that is there; empty at the end.
+
+        Raises:
+            Broken: the connection ended before the body did.
+            Garbled: this is no HTTP.
+        """
+        blocks = self._blocks
+        while not blocks:
+            if self._complete:
+                return b""
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+        data = blocks[0] if len(blocks) == 1 else b"".join(blocks)
+        blocks.clear()
+        self._size = 0
+        if self._paused:
+            self._paused = False
+            if self._transport is not None:
+                self._transport.resume_reading()
+        return data
+
+    def at_end(self) -> bool:
+        """Whether the whole body was handed out."""
+        return self._complete and not self._blocks
+
+    def abort(self) -> None:
+        """Close the connection now, whatever is under way."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _wait(self) -> None:
+        self._waiter = waiter = self._loop.create_future()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _fail(self, error: ConnectionError) -> None:
+        self._error = error
+        self.abort()
+        self._wake()
+
+
+class Response:
+    """An answer whose body is still coming; iterate it for the body, in blocks as they arrive.
+
+    Attributes:
+        status: the HTTP status.
+        headers: by name in lower case; a repeated header's values are joined by commas.
+    """
+
+    __slots__ = ("_wire", "headers", "status")
+
+    def __init__(self, wire: Wire, status: int, headers: Mapping[str, str]) -> None:
+        self._wire = wire
+        self.status = status
+        self.headers = headers
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        block = await self._wire.block()
+        if block:
+            return block
+        raise StopAsyncIteration
+
+    async def block(self) -> bytes:
+        """Wait for more of the body and return all that is there; empty at the end.
+
+        Raises:
+            Broken: the connection ended before the body did.
+            Garbled: what came is no HTTP.
+        """
+        return await self._wire.block()
+
+    async def read(self, limit: int) -> bytes:
+        """Return the rest of the body, or its first ``limit`` bytes; errors as :meth:`block`."""
+        body = bytearray()
+        while len(body) < limit and (block := await self._wire.block()):
+            body += block
+        return bytes(body[:limit])
+
+    def at_end(self) -> bool:
+        """Whether the body was read to its end, so that the connection serves the next request."""
+        return self._wire.at_end()
