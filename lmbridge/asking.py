@@ -15,7 +15,7 @@ from lmbridge.context import Context
 from lmbridge.errors import Cancelled, LMBridgeError, PluginError
 from lmbridge.events import Progress, Result
 from lmbridge.operations import CompleteRequest, DownloadStatus, Embeddings, Health, LoadRequest
-from lmbridge.preparation import adapt, validate
+from lmbridge.preparation import adapt, validate_options
 from lmbridge.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def completion(
     )
     explicit = request.options.explicit()
     try:
-        validate(chat, explicit)
+        validate_options(explicit, chat.timeouts)
         chat, notes = adapt(chat, info, None, frozenset(), explicit)
     except LMBridgeError as error:
         error.locate(connection.name, connection.provider, connection.secrets)

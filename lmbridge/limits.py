@@ -96,6 +96,13 @@ class Limiter:
             self._give_back(holder)
             self._grant()
 
+    def forget(self) -> None:
+        """Begin anew, without holders and without a queue."""
+        self._lock = threading.Lock()
+        self._active = 0
+        self._held.clear()
+        self._waiting.clear()
+
     def _take(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._active += 1
         self._held[loop] = self._held.get(loop, 0) + 1
@@ -148,7 +155,8 @@ def _begin_anew() -> None:
     """A child process has none of the calls that its parent is making."""
     global _lock  # noqa: PLW0603 - another thread may have held it when the process was forked
     _lock = threading.Lock()
-    _limiters.clear()
+    for item in _limiters.values():  # who holds on to one goes on to use it
+        item.forget()
 
 
 if hasattr(os, "register_at_fork"):

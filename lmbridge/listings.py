@@ -48,10 +48,10 @@ class Catalogue:
     ) -> tuple[Model, ...]:
         """Return what is known of the connection's models, asking the server if need be; empty if nothing."""
         identity = connection.identity
-        known = self._recent(identity)
+        known = self.recent(identity)
         if known is None and ask:
             async with resources.lock(("listing", identity)):  # several calls at once ask once
-                known = self._recent(identity)
+                known = self.recent(identity)
                 if known is None:
                     with suppress(LMBridgeError):
                         known = await self.list(connection, LISTING_SECONDS)
@@ -72,7 +72,8 @@ class Catalogue:
         self._put(connection.identity, models, _FRESH_SECONDS)
         return models
 
-    def _recent(self, key: Hashable) -> tuple[Model, ...] | None:
+    def recent(self, key: Hashable) -> tuple[Model, ...] | None:
+        """Return the last listing of the connection with this identity, ``None`` if it is too old."""
         entry = self._entries.get(key)
         return entry[1] if entry is not None and self._clock() < entry[0] else None
 

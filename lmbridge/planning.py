@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,11 +15,11 @@ from lmbridge.errors import InvalidRequest, LMBridgeError, ModelLoadFailed, Mode
 from lmbridge.ledger import ledger
 from lmbridge.limits import Limiter, limiter
 from lmbridge.listings import find_model, loaded_model, similar
-from lmbridge.preparation import adapt, depends_on_model, features_of, validate
+from lmbridge.preparation import adapt, depends_on_model, features_of, validate_content, validate_options
 from lmbridge.presets import PRESETS, apply_preset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from lmbridge.catalog import Model, ProviderInfo
     from lmbridge.chat import Options, Request, Timeouts
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from lmbridge.settings import Connection
 
 __all__ = ["Planner", "slots"]
+
+#: Kinds of requests whose terms are remembered.
+_REMEMBERED = 256
+_told = msgspec.json.Encoder().encode
 
 
 class Planner:
@@ -44,6 +50,7 @@ class Planner:
         self._plugins = plugins
         self._catalogue = catalogue
         self._presets = presets
+        self._known: dict[Hashable, _Terms] = {}
 
     async def plan(
         self,
@@ -68,22 +75,26 @@ class Planner:
         """
         features = features_of(request)
         request = self._with_defaults(connection, request)
-        explicit = request.options.explicit()
-        validate(request, explicit)
-        request, model = await self._with_model(connection, request, features, resources)
-        request, notes = adapt(request, info, model, features, explicit)
+        validate_content(request)
+        models = self._catalogue.recent(connection.identity)
+        if models is None:
+            # A server of this machine or network is asked before the first call; one far away only if the
+            # answer decides about the request.
+            ask = connection.is_local or depends_on_model(request, features)
+            models = await self._catalogue.known(connection, resources, ask=ask)
+        terms = self._terms(connection, info, request, features, models)
+        request = terms.applied(request)
         if "images" in features:
             await asyncio.to_thread(_encode, request, connection)
         adapter = self._plugins.open(connection.name, connection.provider)
         names = ("generate", "stream") if whole else ("stream", "generate")
         hook = names[0] if names[0] in adapter.names else names[1]
-        timeouts = _merged(request.timeouts, connection.timeouts)
         return Plan(
             request=request,
             begin=lambda context: self._plugins.call(hook, connection.name, request=request, context=context),
-            context=lambda: Context(connection, timeouts, resources, model),
-            limiters=slots(connection, info, model, images="images" in features),
-            notes=notes,
+            context=lambda: Context(connection, terms.timeouts, resources, terms.listed),
+            limiters=terms.limiters,
+            notes=terms.notes,
             improve=lambda error: self._improve(connection, request, error, resources),
             loading=lambda: self._loading(connection, request),
             connection=connection,
@@ -100,29 +111,29 @@ class Planner:
             request = request.replace(on_unsupported=connection.on_unsupported)
         return request
 
-    async def _with_model(
+    def _terms(
         self,
         connection: Connection,
+        info: ProviderInfo,
         request: Request,
         features: frozenset[str],
-        resources: LoopResources,
-    ) -> tuple[Request, Model | None]:
-        """Return the request with a model's name, and what the server says of that model.
-
-        A server of this machine or network is asked before the first call; one far away only if the answer
-        decides about the request.
-        """
-        ask = connection.is_local or depends_on_model(request, features)
-        models = await self._catalogue.known(connection, resources, ask=ask)
-        if request.model is not None:
-            return request, find_model(models, request.model)
-        model = loaded_model(models)
-        if model is None and models:
-            names = ", ".join(sorted(item.id for item in models if item.kind == "llm")[:5])
-            raise InvalidRequest(
-                "the request names no model, and none is loaded", hint=f"name one of {names}"
-            )
-        return request.replace(model=model.id if model else None), model
+        models: tuple[Model, ...],
+    ) -> _Terms:
+        """Return on what terms the request can be made; worked out once for requests of the same kind."""
+        key: Hashable = None
+        # As JSON, because True and 1 are equal and only one of them is a number of tokens.
+        with suppress(TypeError, ValueError, OverflowError, RecursionError):
+            told = _told((request.options, request.timeouts))
+            key = connection.identity, features, request.model, request.on_unsupported, told
+            known = self._known.get(key)
+            if known is not None and known.models is models:
+                return known
+        terms = _terms(connection, info, request, features, models)
+        if key is not None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[key] = terms
+        return terms
 
     def _loading(self, connection: Connection, request: Request) -> None:
         self._catalogue.forget(connection.identity)
@@ -145,6 +156,68 @@ class Planner:
         if near:
             error.near = near
             error.hint = f"did you mean {', '.join(map(repr, near))}?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Terms:
+    """What connection, provider and server make of requests that differ only in their content.
+
+    Attributes:
+        models: the listing that this rests on.
+        listed: what it says of the model.
+        model: the model's name.
+        options: what is sent.
+        notes: adaptations that were made.
+        timeouts: the clocks, all filled in.
+        limiters: slots to take.
+    """
+
+    models: tuple[Model, ...]
+    listed: Model | None
+    model: str | None
+    options: Options
+    notes: tuple[str, ...]
+    timeouts: Timeouts
+    limiters: Sequence[Limiter]
+
+    def applied(self, request: Request) -> Request:
+        """Return the request as the provider gets it."""
+        if request.model == self.model and request.options == self.options:
+            return request
+        return request.replace(model=self.model, options=self.options)
+
+
+def _terms(
+    connection: Connection,
+    info: ProviderInfo,
+    request: Request,
+    features: frozenset[str],
+    models: tuple[Model, ...],
+) -> _Terms:
+    explicit = request.options.explicit()
+    validate_options(explicit, request.timeouts)
+    request, listed = _with_model(request, models)
+    request, notes = adapt(request, info, listed, features, explicit)
+    return _Terms(
+        models=models,
+        listed=listed,
+        model=request.model,
+        options=request.options,
+        notes=notes,
+        timeouts=_merged(request.timeouts, connection.timeouts),
+        limiters=slots(connection, info, listed, images="images" in features),
+    )
+
+
+def _with_model(request: Request, models: tuple[Model, ...]) -> tuple[Request, Model | None]:
+    """Return the request with a model's name, and what the server says of that model."""
+    if request.model is not None:
+        return request, find_model(models, request.model)
+    model = loaded_model(models)
+    if model is None and models:
+        names = ", ".join(sorted(item.id for item in models if item.kind == "llm")[:5])
+        raise InvalidRequest("the request names no model, and none is loaded", hint=f"name one of {names}")
+    return request.replace(model=model.id if model else None), model
 
 
 def slots(connection: Connection, info: ProviderInfo, model: Model | None, *, images: bool) -> list[Limiter]:

@@ -11,9 +11,7 @@ from lmbridge.chat import ImagePart, Options, Request, Timeouts, ToolResultPart
 from lmbridge.errors import InvalidRequest, UnsupportedFeature
 from lmbridge.levels import nearest_level
 
-__all__ = ["adapt", "depends_on_model", "features_of", "validate"]
-
-_NO_TIMEOUTS = Timeouts()
+__all__ = ["adapt", "depends_on_model", "features_of", "validate_content", "validate_options"]
 
 _Check = Callable[[Any], bool]
 
@@ -61,12 +59,12 @@ _RANGES: Mapping[str, tuple[_Check, str]] = {
 }
 
 
-def validate(request: Request, explicit: Mapping[str, Any]) -> None:
-    """Check what can be checked without knowing the provider.
+def validate_options(explicit: Mapping[str, Any], timeouts: Timeouts) -> None:
+    """Check how to sample, and the clocks.
 
     Args:
-        request: as it was written, preset and defaults filled in.
-        explicit: its options that are set.
+        explicit: the options that are set, the preset's included.
+        timeouts: of the request.
 
     Raises:
         InvalidRequest: names the field and what it must be.
@@ -75,17 +73,19 @@ def validate(request: Request, explicit: Mapping[str, Any]) -> None:
         check, wanted = _RANGES[name]
         if not check(value):
             raise InvalidRequest(f"{name} must be {wanted}, not {value!r}")
-    if not request.messages:
-        raise InvalidRequest("the request has no message", hint="give messages=[Message.user('…')]")
-    _validate_tools(request)
-    if request.timeouts == _NO_TIMEOUTS:
-        return
-    for name, seconds in msgspec.structs.asdict(request.timeouts).items():
+    for name, seconds in msgspec.structs.asdict(timeouts).items():
         if seconds is not None and not _number(0)(seconds):
             raise InvalidRequest(f"the {name} timeout must be seconds of 0 or more, not {seconds!r}")
 
 
-def _validate_tools(request: Request) -> None:
+def validate_content(request: Request) -> None:
+    """Check messages and tools.
+
+    Raises:
+        InvalidRequest: says what is wrong.
+    """
+    if not request.messages:
+        raise InvalidRequest("the request has no message", hint="give messages=[Message.user('…')]")
     names = [tool.name for tool in request.tools]
     if len(set(names)) != len(names):
         raise InvalidRequest("two tools have the same name")
