@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from lmbridge.emulator import cors
 from lmbridge.emulator.admin import routes as admin
 from lmbridge.emulator.compat import chat as compat_chat
 from lmbridge.emulator.compat import other as compat_other
@@ -27,14 +28,19 @@ from lmbridge.emulator.journal import RequestRecord, masked
 from lmbridge.emulator.native import chat as native_chat
 from lmbridge.emulator.native import models as native_models
 from lmbridge.emulator.sdk import socket as sdk_socket
+from lmbridge.emulator.uncertain import settled, unknown_route_answer
 
 if TYPE_CHECKING:
     from lmbridge.emulator.core import Core
+    from lmbridge.emulator.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024 * 1024
 """Largest body of an HTTP request, in bytes."""
+
+NEW_PATHS = ("/api/v1/", "/v1/messages")
+"""What there was not before 0.4."""
 
 NAMESPACES = ("llm", "embedding", "system", "files", "repository")
 
@@ -76,7 +82,7 @@ async def unknown_route(request: web.Request) -> web.StreamResponse:
     """Answer 200 with an error, as the real server does (observed, bug-tracker#1879)."""
     message = f"Unexpected endpoint or method. ({request.method} {request.path})"
     present_record().warnings.append(f"{message}. Returning 200 anyway")
-    return json_response({"error": message})
+    return json_response(*unknown_route_answer(message, request.app[CORE].settings))
 
 
 @web.middleware
@@ -124,32 +130,34 @@ async def _guarded(request: web.Request, handler: Handler, *, upgrade: bool) -> 
     """Run the handler and put an error into the form of its route."""
     core = request.app[CORE]
     try:
-        if request.path.startswith("/api/v1/") and core.settings.old_server:
+        if core.settings.old_server and request.path.startswith(NEW_PATHS):
             return await unknown_route(request)
         if request.path.strip("/") in NAMESPACES and not upgrade:
             return await unknown_route(request)
         if admin.concerns(request.path):  # it is switched off: there is no such thing
             return await unknown_route(request)
+        if allowed := cors.preflight(request, core.settings):
+            return allowed
         if request.path != "/lmstudio-greeting" and not upgrade:
             authorise(request)
         return await handler(request)
     except EmulatedError as error:
-        present_record().end("failed", error.message)
-        return json_response(
-            _error_body(request.path, error, string=core.settings.string_errors), error.status
-        )
+        chosen = settled(error, request.path, core.settings)
+        present_record().end("failed", chosen.message)
+        return json_response(_error_body(request.path, chosen, core.settings), chosen.status)
     except web.HTTPRequestEntityTooLarge:
         too_large = EmulatedError("request entity too large", status=413, as_string=True)
-        return json_response(_error_body(request.path, too_large, string=core.settings.string_errors), 413)
+        return json_response(_error_body(request.path, too_large, core.settings), 413)
     except ConnectionAbortedError:
         drop_connection(request)
         raise
 
 
-def _error_body(path: str, error: EmulatedError, *, string: bool) -> dict[str, Any]:
+def _error_body(path: str, error: EmulatedError, settings: Settings) -> dict[str, Any]:
     """Return an error in the form of its route."""
+    string = settings.string_errors
     if path.startswith("/api/v1/"):
-        return {"error": error.native()}
+        return {"error": error.message if settings.native_string_errors else error.native()}
     if path == "/v1/messages":
         return error.anthropic()
     if path == "/v1/responses" and not string:  # no string was ever seen here
@@ -157,10 +165,16 @@ def _error_body(path: str, error: EmulatedError, *, string: bool) -> dict[str, A
     return error.compat(string=string)
 
 
+async def _before_headers(request: web.Request, response: web.StreamResponse) -> None:
+    if not admin.concerns(request.path):
+        cors.mark(request, response, request.app[CORE].settings)
+
+
 def make_app(core: Core) -> web.Application:
     """Return the server's application."""
     app = web.Application(middlewares=[_surround], client_max_size=MAX_BODY)
     app[CORE] = core
+    app.on_response_prepare.append(_before_headers)
     app.router.add_get("/lmstudio-greeting", greeting)
     admin.add_routes(app)
     for (method, path), handler in {**NATIVE, **COMPATIBLE}.items():

@@ -26,6 +26,7 @@ class CatalogModel:
         reasoning_default: the value that applies when a request names none.
         load_steps: into how many progress steps a load is divided.
         dimensions: length of an embedding vector.
+        experts: how many experts are active in a mixture of experts; 0: the model is none.
         variants: ids of the variants; the first is selected.
         downloaded: False for a model that can only be downloaded.
     """
@@ -46,6 +47,7 @@ class CatalogModel:
     reasoning_default: str = "on"
     load_steps: int = 8
     dimensions: int = 768
+    experts: int = 0
     variants: tuple[str, ...] = ()
     downloaded: bool = True
 
@@ -92,6 +94,7 @@ DEFAULT_CATALOG: tuple[CatalogModel, ...] = (
         size_bytes=12_109_566_560,
         reasoning=("low", "medium", "high"),
         reasoning_default="low",
+        experts=4,
     ),
     CatalogModel(
         key="qwen3-vl-4b",
@@ -108,6 +111,7 @@ DEFAULT_CATALOG: tuple[CatalogModel, ...] = (
         params="26B-A4B",
         size_bytes=17_990_911_801,
         max_context_length=262_144,
+        experts=8,
         vision=True,
         reasoning=("off", "on"),
         variants=("google/gemma-4-26b-a4b@q4_k_m", "google/gemma-4-26b-a4b@q8_0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +70,11 @@ def formatted(turns: Conversation) -> str:
 def prompt_tokens(turns: Conversation) -> int:
     """Return the length of the prompt in tokens; pictures take `PICTURE_TOKENS` more each."""
     return tokens.count(formatted(turns)) + PICTURE_TOKENS * sum(len(turn.pictures) for turn in turns)
+
+
+def without_pictures(turns: Conversation) -> Conversation:
+    """Return the conversation as a model without eyes takes it in."""
+    return tuple(dataclasses.replace(turn, pictures=()) if turn.pictures else turn for turn in turns)
 
 
 def last_user(turns: Conversation) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from lmbridge.emulator import errors
+from lmbridge.emulator import engine_errors, errors
 from lmbridge.emulator.aio import Tasks, end_tasks
 from lmbridge.emulator.chats import Chats
 from lmbridge.emulator.downloads import Downloads
@@ -150,6 +150,13 @@ class Core:
         return found
 
     def check_vision(self, model: CatalogModel, pictures: int) -> None:
-        """Refuse pictures for a model without eyes."""
-        if pictures and not model.vision:
-            raise errors.no_vision(model.key)
+        """Refuse pictures for a model without eyes.
+
+        Raises:
+            EmulatedError: there are some, and it does not simply overlook them.
+        """
+        if pictures and not model.vision and self.settings.blind_model != "ignores":
+            refusal = (
+                errors.no_vision if self.settings.blind_model == "refuses" else engine_errors.engine_blind
+            )
+            raise refusal(model.key)

@@ -33,7 +33,7 @@ _HUGGING_FACE = re.compile(r"https://huggingface\.co/(?P<key>[\w.-]+/[\w.-]+)/?\
 
 @dataclass(eq=False, slots=True)
 class Download:
-    """One job."""
+    """One job; `status` is `downloading`, `paused`, `completed` or `failed` (docs: rest/download-status)."""
 
     id: str
     model: CatalogModel
@@ -41,6 +41,7 @@ class Download:
     status: str = "downloading"
     fraction: float = 0.0
     completed: float | None = None
+    cancelled: bool = False
     changed: Pulse = field(default_factory=Pulse)
     task: asyncio.Task[None] | None = None
 
@@ -97,22 +98,28 @@ class Downloads:
         return CatalogModel(key=key, downloaded=False, size_bytes=1_000_000_000)
 
     def start(self, model: CatalogModel) -> Download | None:
-        """Begin a download, or join the one that runs; None if the model is there already.
+        """Begin a download, join the one that runs or resume the paused one; None if the model is there.
 
         Raises:
             EmulatedError: there have been too many.
         """
         if any(entry.key == model.key and entry.downloaded for entry in self._catalog):
             return None
-        for running in self._jobs.values():
-            if running.model.key == model.key and running.status == "downloading":
-                return running
+        for job in self._jobs.values():
+            if job.model.key == model.key and job.status in ("downloading", "paused"):
+                self._resume(job)
+                return job
         if len(self._jobs) >= MAX_JOBS:
             raise EmulatedError("Too many downloads.", status=500, native_type="internal_error")
         job = Download(f"job_{self._ids.hexadecimal(10)}", model, self._clock.now())
         self._jobs[job.id] = job
         job.task = self._tasks.spawn(self._run(job), f"download {model.key}")
         return job
+
+    def _resume(self, job: Download) -> None:
+        if job.status == "paused":
+            job.status = "downloading"
+            self._changed(job)
 
     def get(self, job_id: str) -> Download:
         """Return a job.
@@ -132,15 +139,31 @@ class Downloads:
             await self._clock.sleep(self._settings().pace.download_step)
             job.fraction = (step + 1) / steps
             self._changed(job)
+            if step + 1 == max(steps // 2, 1) and not await self._goes_on(job):
+                return
         self._catalog[:] = [model for model in self._catalog if model.key != job.model.key]
         self._catalog.append(dataclasses.replace(job.model, downloaded=True))
         job.status, job.completed = "completed", self._clock.now()
         self._changed(job)
 
+    async def _goes_on(self, job: Download) -> bool:
+        """Wait while the job is paused; False if it fails, as the settings say."""
+        if self._settings().download_ends == "failed":
+            job.status = "failed"
+            self._changed(job)
+            return False
+        if self._settings().download_ends == "paused":
+            job.status = "paused"
+            self._changed(job)
+        while job.status == "paused":
+            await job.changed.wait()
+        return True
+
     def cancel(self, job: Download) -> None:
         """Stop a download."""
-        if job.task is not None and job.status == "downloading":
+        if job.task is not None and job.status in ("downloading", "paused"):
             job.task.cancel()
+            job.cancelled = True
             job.status = "failed"
             self._changed(job)
 
@@ -157,7 +180,7 @@ class Downloads:
             if job.fraction != seen:
                 seen = job.fraction
                 yield seen
-            if job.status != "downloading":
+            if job.status in ("completed", "failed"):
                 return
             if job.fraction == seen:
                 await job.changed.wait()

@@ -6,11 +6,11 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from lmbridge.emulator import errors, tokens
+from lmbridge.emulator import engine_errors, errors, tokens
 from lmbridge.emulator import job as events
 from lmbridge.emulator.aio import Pipe
 from lmbridge.emulator.composer import Question, Step, compose
-from lmbridge.emulator.conversation import PICTURE_TOKENS, ToolCall, Turn, prompt_tokens
+from lmbridge.emulator.conversation import PICTURE_TOKENS, ToolCall, Turn, prompt_tokens, without_pictures
 from lmbridge.emulator.errors import EmulatedError
 from lmbridge.emulator.job import Done, EngineEvent, Job, Summary, Token
 
@@ -47,6 +47,7 @@ class Generation:
         self._job = job
         self._record = record
         self._settings = core.settings
+        self._turns = job.turns if job.model.vision else without_pictures(job.turns)
         self._pipe: Pipe[EngineEvent] = Pipe()
         self._summary = Summary()
         self._stop_reason: str | None = None
@@ -135,14 +136,17 @@ class Generation:
 
     async def _work(self) -> None:
         instance = await self._acquire()
+        self._summary.instance = instance
         instance.running.add(self)
         self._core.instances.touch(instance)
         try:
             self._record.enter("queued")
+            self._check_queue(instance)
             await self._core.gates.checkpoint("queued", 0, instance.model.key)
             async with instance.slots:
                 instance.busy += 1
                 try:
+                    self._check_parallel(instance)
                     await self._rounds(instance)
                 finally:
                     instance.busy -= 1
@@ -151,14 +155,37 @@ class Generation:
             instance.running.discard(self)
             self._core.instances.touch(instance)
 
+    def _check_queue(self, instance: Instance) -> None:
+        limit = self._settings.queue_limit
+        waiting = len(instance.running) - instance.busy - 1
+        if limit is not None and instance.slots.locked() and waiting >= limit:
+            raise engine_errors.queue_full(instance.model.key)
+
+    def _check_parallel(self, instance: Instance) -> None:
+        if self._settings.crash_in_parallel and instance.busy > 1:
+            self._crash(instance)
+
     async def _acquire(self) -> Instance:
         job, instances = self._job, self._core.instances
         self._record.model = job.model.key
         instance = job.instance or instances.ready(job.asked_model, job.model)
-        if instance is not None and not instance.gone:
+        if instance is not None and not instance.gone and self._has_context(instance):
             return instance
         if job.instance is not None:
             raise errors.unloaded()
+        return await self._loaded()
+
+    def _has_context(self, instance: Instance) -> bool:
+        """Tell whether a loaded instance will do for the context that the request asks for."""
+        asked, mode = self._job.context_length, self._settings.context_mismatch
+        if mode == "ignored" or asked in (None, instance.context_length):
+            return True
+        if mode == "refused":
+            raise engine_errors.context_refused(instance.model.key, instance.context_length, asked or 0)
+        return False
+
+    async def _loaded(self) -> Instance:
+        job, instances = self._job, self._core.instances
         self._record.enter("loading")
         ttl = job.ttl_s if job.ttl_s is not None else self._settings.jit_ttl_s
         config = {"context_length": job.context_length}
@@ -175,7 +202,7 @@ class Generation:
         return instance
 
     async def _rounds(self, instance: Instance) -> None:
-        turns = self._job.turns
+        turns = self._turns
         for round_number in range(MAX_ROUNDS):
             await self._read_prompt(instance, turns, first=round_number == 0)
             calls = await self._answer(instance, turns)
@@ -218,7 +245,12 @@ class Generation:
         if self._job.completion:
             pictures = sum(len(turn.pictures) for turn in turns)
             return sum(tokens.count(turn.text) for turn in turns) + PICTURE_TOKENS * pictures
-        return prompt_tokens(turns)
+        return prompt_tokens(turns) + self._tool_tokens()
+
+    def _tool_tokens(self) -> int:
+        """Return the length of the tools' definitions, which belong to the prompt (changelog 0.3.17)."""
+        offered = (*self._job.tools, *(tool for server in self._job.integrations for tool in server.tools))
+        return sum(tokens.count(f"{tool.name} {tool.description} {tool.parameters}") for tool in offered)
 
     async def _answer(
         self, instance: Instance, turns: tuple[Turn, ...]
@@ -229,10 +261,10 @@ class Generation:
         offered = tuple(tool for server in job.integrations for tool in server.tools)
         question = Question(
             turns=turns,
-            sights=job.sights,
+            sights=job.sights if job.model.vision else [],
             options=job.options,
             seed=job.seed,
-            effort=job.effort,
+            effort=self._effort(),
             schema=job.schema,
             grammar=job.grammar,
             tools=job.tools + offered,
@@ -240,7 +272,7 @@ class Generation:
             completion=job.completion,
         )
         steps = compose(question)
-        if self._settings.json_in_reasoning and job.schema is not None and job.effort != "off":
+        if self._settings.json_in_reasoning and job.schema is not None and self._effort() != "off":
             steps = [Step("reasoning", steps[-1].text)]
         own: list[tuple[ToolCall, Integration | None]] = []
         for step in steps:
@@ -255,6 +287,12 @@ class Generation:
         if self._summary.calls:
             self._summary.stop_reason = "toolCalls"
         return own
+
+    def _effort(self) -> str:
+        """Return how much to think; some models cannot be told to stop."""
+        job = self._job
+        stuck = self._settings.thinking_stuck and job.effort == "off" and job.model.reasoning
+        return job.model.reasoning_default if stuck else job.effort
 
     def _server_of(self, call: ToolCall) -> Integration | None:
         servers = self._job.integrations
@@ -308,9 +346,7 @@ class Generation:
     async def _room(self, instance: Instance) -> None:
         made, settings = self._summary.output_tokens, self._settings
         if settings.crash_after_tokens is not None and made >= settings.crash_after_tokens:
-            instance.running.discard(self)
-            self._core.instances.crash(instance)
-            raise errors.crashed()
+            self._crash(instance)
         if settings.drop_after_tokens is not None and made >= settings.drop_after_tokens:
             raise ConnectionAbortedError
         if self._job.max_tokens is not None and made >= self._job.max_tokens:
@@ -320,6 +356,11 @@ class Generation:
         else:
             return
         raise _Stopped
+
+    def _crash(self, instance: Instance) -> None:
+        instance.running.discard(self)
+        self._core.instances.crash(instance)
+        raise errors.crashed()
 
     async def _call(self, instance: Instance, step: Step) -> None:
         """Generate a call of one of the client's tools."""

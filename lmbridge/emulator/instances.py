@@ -6,123 +6,31 @@ import asyncio
 import base64
 import hashlib
 import itertools
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lmbridge.emulator import errors
-from lmbridge.emulator.aio import Pulse, Tasks
+from lmbridge.emulator.instance import Instance, Work
+from lmbridge.emulator.load import Load, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
+    from lmbridge.emulator.aio import Tasks
     from lmbridge.emulator.catalog import CatalogModel
     from lmbridge.emulator.clock import Clock
     from lmbridge.emulator.gates import Gates
     from lmbridge.emulator.settings import Settings
 
 
+__all__ = ["MAX_INSTANCES", "Instance", "Instances", "Load", "Work", "memory_of"]
+
 MAX_INSTANCES = 64
 """What the emulated machine can hold; more fail as for want of memory."""
 
 
-class Work(Protocol):
-    """Something that runs on an instance and can be told that the instance is gone."""
-
-    def stop(self, reason: str) -> None:
-        """End soon."""
-        ...
-
-
-@dataclass(eq=False, slots=True)
-class Instance:
-    """A loaded model.
-
-    Attributes:
-        id: `key`, `key:2`, ... or the client's own name.
-        model: the catalogue's entry.
-        reference: 24 base64 characters, new for every load.
-        config: the load configuration as `/api/v1` shows it.
-        fields: the load configuration as the SDK sent it, by its own keys.
-        ttl_s: idle time until it is unloaded, None for ever.
-        on_request: loaded because a request named it, hence subject to eviction.
-        last_used: time of the last use by the emulator's clock.
-        running: the predictions that use it, queued ones included.
-    """
-
-    id: str
-    model: CatalogModel
-    reference: str
-    config: dict[str, Any]
-    ttl_s: float | None
-    on_request: bool
-    last_used: float
-    slots: asyncio.Semaphore
-    running: set[Work] = field(default_factory=set)
-    busy: int = 0
-    """How many predictions hold a slot."""
-    status: str = "idle"
-    gone: bool = False
-    """No longer loaded."""
-    fields: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def context_length(self) -> int:
-        """Context in tokens."""
-        return int(self.config["context_length"])
-
-
-class Load:
-    """A load in progress, watched by everybody who asked for it."""
-
-    def __init__(self, model: CatalogModel, identifier: str) -> None:
-        self.model = model
-        self.identifier = identifier
-        self.progress: list[float] = []
-        self.evicted: list[Instance] = []
-        self.seconds = 0.0
-        self.watchers = 0
-        self.task: asyncio.Task[Instance] | None = None
-        self._changed = Pulse()
-
-    def advance(self, fraction: float) -> None:
-        """Report progress."""
-        self.progress.append(fraction)
-        self._changed.send()
-
-    async def watch(self, report: Callable[[float], Awaitable[None]]) -> Instance:
-        """Report all progress, from the beginning, and return the instance.
-
-        Raises:
-            EmulatedError: the load failed or was cancelled.
-        """
-        if self.task is None:
-            raise RuntimeError("the load has not begun")
-        self.task.add_done_callback(lambda _task: self._changed.send())
-        seen = 0
-        self.watchers += 1
-        try:
-            while True:
-                while seen < len(self.progress):
-                    seen += 1
-                    await report(self.progress[seen - 1])
-                if self.task.done():
-                    break
-                await self._changed.wait()
-        finally:
-            self.watchers -= 1
-        if self.task.cancelled():
-            raise errors.load_cancelled(self.model.key)
-        return self.task.result()
-
-    def abort(self) -> None:
-        """Stop loading, whoever waits for it."""
-        if self.task is not None:
-            self.task.cancel()
-
-    def cancel(self) -> None:
-        """Stop loading, unless somebody else waits for it too."""
-        if self.task is not None and self.watchers <= 1:
-            self.task.cancel()
+def memory_of(model: CatalogModel) -> int:
+    """Return the bytes that a model takes when it is loaded: its own, and a tenth of it for its context."""
+    return model.size_bytes + model.size_bytes // 10
 
 
 class Instances:
@@ -256,19 +164,27 @@ class Instances:
             config: parts of the load configuration.
             fields: the same, and what only the SDK has, by the SDK's keys.
         """
-        if (
-            on_request
-            and (running := self._loading.get(model.key))
-            and running.task
-            and not running.task.done()
-        ):
+        running = self._loading.get(model.key)
+        if on_request and running is not None and running.running:
             return running
-        load = Load(model, identifier or self._free_id(model.key))
-        if on_request and self._settings().auto_evict:
+        settings = self._settings()
+        if settings.ttl_ignored and ttl_s is not None:
+            ttl_s = settings.jit_ttl_s if on_request else None
+        load = Load(
+            Wanted(
+                model=model,
+                identifier=identifier or self._free_id(model.key),
+                ttl_s=ttl_s,
+                on_request=on_request,
+                config=dict(config or {}),
+                fields=dict(fields or {}),
+            )
+        )
+        if on_request and settings.auto_evict:
+            self._stop_other_loads()
             load.evicted = self._evict()
         self._loading[load.identifier] = load
-        work = self._load(load, ttl_s, {**(config or {})}, {**(fields or {})}, on_request=on_request)
-        load.task = self._tasks.spawn(work, f"load {load.identifier}")
+        load.task = self._tasks.spawn(self._load(load), f"load {load.identifier}")
         load.task.add_done_callback(lambda _task: self._loading_ended(load))
         return load
 
@@ -276,70 +192,65 @@ class Instances:
         self._loading.pop(load.identifier, None)
         self._on_change()
 
-    async def _load(
-        self,
-        load: Load,
-        ttl_s: float | None,
-        config: dict[str, Any],
-        fields: dict[str, Any],
-        *,
-        on_request: bool,
-    ) -> Instance:
+    async def _load(self, load: Load) -> Instance:
         began = self._clock.now()
-        steps = max(load.model.load_steps, 1)
+        wanted = load.wanted
+        if not self.fits(wanted.model, load):
+            raise errors.load_failed(wanted.model.key)
+        steps = max(wanted.model.load_steps, 1)
         for step in range(steps):
-            await self._gates.checkpoint("loading", step, load.model.key)
+            await self._gates.checkpoint("loading", step, wanted.model.key)
             await self._clock.sleep(self._settings().pace.load_step)
             if self._settings().load_failure and step == steps // 2:
-                raise errors.load_failed(load.model.key)
+                raise errors.load_failed(wanted.model.key)
             load.advance((step + 1) / steps)
         load.seconds = self._clock.now() - began
-        if len(self._loaded) >= MAX_INSTANCES:
-            raise errors.load_failed(load.model.key)
-        if on_request and self._settings().auto_evict:
+        if wanted.on_request and self._settings().auto_evict:
             self._evict()  # what another request has loaded meanwhile
-        instance = self.add(
-            load.model, identifier=load.identifier, ttl_s=ttl_s, on_request=on_request, config=config
-        )
-        instance.fields = fields
-        return instance
+        return self._made(wanted)
 
-    def add(
-        self,
-        model: CatalogModel,
-        *,
-        identifier: str | None = None,
-        ttl_s: float | None = None,
-        on_request: bool = False,
-        config: dict[str, Any] | None = None,
-    ) -> Instance:
-        """Make an instance at once."""
-        settings = self._settings()
-        serial = next(self._serial)
-        digest = hashlib.sha256(f"{model.key}/{serial}".encode()).digest()
-        full: dict[str, Any] = {"context_length": min(settings.context_length, model.max_context_length)}
-        if model.kind == "llm":
-            full |= {
-                "eval_batch_size": 512,
-                "parallel": settings.parallel,
-                "flash_attention": True,
-                "num_experts": 0,
-                "offload_kv_cache_to_gpu": True,
-            }
-        full |= {key: value for key, value in (config or {}).items() if value is not None}
+    def fits(self, model: CatalogModel, own: Load | None = None) -> bool:
+        """Tell whether the guardrails let a model be loaded beside the others, `own` not counted."""
+        memory = self._settings().memory_bytes
+        others = [load.model for load in self.loading if load is not own]
+        others += [instance.model for instance in self._loaded.values()]
+        if len(others) >= MAX_INSTANCES:
+            return False
+        return memory is None or sum(map(memory_of, [model, *others])) <= memory
+
+    def add(self, model: CatalogModel) -> Instance:
+        """Load a model at once, as somebody does by hand: without TTL."""
+        return self._made(Wanted(model=model, identifier=self._free_id(model.key)))
+
+    def _made(self, wanted: Wanted) -> Instance:
+        config = self._full_config(wanted)
+        digest = hashlib.sha256(f"{wanted.model.key}/{next(self._serial)}".encode()).digest()
         instance = Instance(
-            id=identifier or self._free_id(model.key),
-            model=model,
+            id=wanted.identifier,
+            model=wanted.model,
             reference=base64.b64encode(digest[:18]).decode("ascii"),
-            config=full,
-            ttl_s=ttl_s,
-            on_request=on_request,
+            config=config,
+            fields=wanted.fields,
+            ttl_s=wanted.ttl_s,
+            on_request=wanted.on_request,
             last_used=self._clock.now(),
-            slots=asyncio.Semaphore(max(int(full.get("parallel", settings.parallel)), 1)),
+            slots=asyncio.Semaphore(max(int(config.get("parallel", self._settings().parallel)), 1)),
         )
         self._loaded[instance.id] = instance
         self._on_change()
         return instance
+
+    def _full_config(self, wanted: Wanted) -> dict[str, Any]:
+        settings, model = self._settings(), wanted.model
+        config: dict[str, Any] = {"context_length": min(settings.context_length, model.max_context_length)}
+        if model.kind == "llm":
+            config["parallel"] = settings.parallel
+        if model.kind == "llm" and model.format == "gguf":  # what only llama.cpp knows (docs: rest/load)
+            config |= {"eval_batch_size": 512, "flash_attention": True, "offload_kv_cache_to_gpu": True}
+            if model.experts:
+                config["num_experts"] = model.experts
+        asked = {key: value for key, value in wanted.config.items() if value is not None}
+        return config | {key: value for key, value in asked.items() if key in config}
 
     def unload(self, identifier: str, kind: str | None = None) -> Instance:
         """Unload an instance; its predictions end.
@@ -373,6 +284,13 @@ class Instances:
         for instance in evicted:
             self._drop(instance, "evicted")
         return evicted
+
+    def _stop_other_loads(self) -> None:
+        """Stop the loads that other requests have caused, as auto-evict does on a real server."""
+        if self._settings().evict_loading:
+            for load in self.loading:
+                if load.wanted.on_request:
+                    load.abort()
 
     def _drop(self, instance: Instance, reason: str) -> None:
         self._loaded.pop(instance.id, None)

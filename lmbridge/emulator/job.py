@@ -82,6 +82,7 @@ class Summary:
         text: the whole answer.
         calls: the calls of the client's own tools.
         turns: what the server's own tools added to the conversation: calls and results.
+        instance: which one predicted, None if it never came to that.
     """
 
     stop_reason: str = "eosFound"
@@ -97,6 +98,7 @@ class Summary:
     text: str = ""
     calls: list[ToolCall] = field(default_factory=list)
     turns: Conversation = ()
+    instance: Instance | None = None
 
     def answer(self) -> Conversation:
         """Return what the prediction adds to its conversation."""

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from lmbridge.emulator.settings import Settings
 
 END_MARKER = "__LM_STUDIO_INTERNAL_LSEP_SYNTHETIC_REASONING_END_f4e9a8d2c6b14d0c9e5f3a7b8c1d2e6a__"
+START_MARKER = END_MARKER.replace("_END_", "_START_")
+"""Nobody has seen it yet; who looks for one of them has to look for both."""
 
 
 def reasoning_field(settings: Settings, model: CatalogModel) -> str | None:
@@ -25,7 +27,7 @@ def reasoning_field(settings: Settings, model: CatalogModel) -> str | None:
 def tags(settings: Settings) -> tuple[str, str]:
     """Return what stands before and after reasoning where it is not removed."""
     if settings.separate_reasoning.startswith("leaked"):
-        return "", END_MARKER
+        return START_MARKER if settings.leaked_start_marker else "", END_MARKER
     return "<think>", "</think>"
 
 

@@ -100,11 +100,16 @@ class Settings:
     """Into how many steps reading a prompt is divided."""
     download_steps: int = switch(10, "harness", minimum=1)
     """Into how many steps a download is divided."""
+    download_ends: Literal["completed", "failed", "paused"] = switch(
+        "completed", "documented", "rest/download-status"
+    )
+    """How downloads end: failed and paused ones stop half-way; asking again for a paused one resumes it."""
     journal_limit: int = switch(5000, "harness", minimum=1)
     """How many requests are remembered."""
     journal_bytes: int = switch(256 * 1024 * 1024, "harness", minimum=1)
     """How many bytes of request bodies are remembered; older requests are forgotten first."""
-
+    memory_bytes: int | None = switch(None, "harness", minimum=1)
+    """Memory of the emulated machine; the guardrails refuse a load that does not fit beside the others."""
     admin: bool = switch(True, "harness")
     """Serve `/_emulator`, where programs on this machine can turn the switches; it cannot turn this one."""
 
@@ -112,7 +117,7 @@ class Settings:
     version: str = switch("0.4.25", "observed", "lmstudio-bug-tracker threads of autumn 2026")
     """The version that the SDK's `system` namespace reports."""
     old_server: bool = switch(False, "documented", "rest/index: REST v1 needs LM Studio 0.4.0")
-    """Behave as before 0.4.0: no `/api/v1`, whose paths are answered as unknown routes are."""
+    """Behave as before 0.4.0: no `/api/v1`, no `/v1/messages`; they are answered as unknown routes are."""
     tokens: tuple[str | ApiToken, ...] = field(
         default=(), repr=False, metadata={"evidence": "documented", "source": "core/authentication"}
     )
@@ -129,6 +134,8 @@ class Settings:
     """Context in tokens of an instance whose load names none."""
     parallel: int = switch(4, "documented", "app/advanced/parallel-requests", minimum=1)
     """Predictions that one instance runs at once; more are queued."""
+    queue_limit: int | None = switch(None, "assumed", "bug-tracker 1653: no queue was seen", minimum=0)
+    """Predictions that may wait for a slot of an instance; more are refused with 429."""
     separate_reasoning: Literal[
         "auto", "reasoning_content", "reasoning", "inline", "leaked", "leaked_inline"
     ] = switch("auto", "observed", "changelog 0.3.23; bug-tracker 1602, 2371; any-llm 1167")
@@ -148,10 +155,16 @@ class Settings:
     """Whether a request may bring its own MCP servers."""
     ephemeral_mcp_public_only: bool = switch(True, "observed", "bug-tracker 2161")
     """Refuse an ephemeral MCP server whose address is local."""
+    cors: bool = switch(False, "documented", "cli/serve/server-start: --cors")
+    """Let pages of other origins call the HTTP routes: preflights are answered, answers carry the headers."""
     greeting: Literal["ok", "hang", "text", "html"] = switch("ok", "observed", "lmstudio-python 66, 157")
     """How `/lmstudio-greeting` answers; another program on the port may hang or talk HTML."""
+    unknown_route: Literal["string", "object", "not_found"] = switch(
+        "string", "assumed", "bug-tracker 1680, 1879 show the status 200 and the text, not the body"
+    )
+    """What an unknown route answers: 200 with a string, or with an object, as `error`; or a plain 404."""
 
-    # Listing
+    # Models and loading
     unknown_model_type: bool = switch(False, "observed", "SDK 1.5.0 against a listing with `imageGen`")
     """Add an entry of a type that today's clients do not know."""
     duplicate_load: bool = switch(True, "assumed", "consistent with bug-tracker 168, 1582")
@@ -162,6 +175,18 @@ class Settings:
     """With exactly one model loaded, answer a request for an unknown model with it."""
     load_failure: bool = switch(False, "observed", "agent-zero 215")
     """Every load fails for want of memory."""
+    evict_loading: bool = switch(True, "observed", "bug-tracker 671, 1796")
+    """Auto-evict also stops a load that another request waits for."""
+    ttl_ignored: bool = switch(False, "observed", "bug-tracker 1782")
+    """The TTL that a request brings has no effect."""
+    context_mismatch: Literal["ignored", "loaded_again", "refused"] = switch(
+        "ignored", "assumed", "rest/chat does not say"
+    )
+    """What `context_length` of `/api/v1/chat` does if the model is loaded with another one."""
+    load_takes_parallel: bool = switch(False, "assumed", "refused on 0.4.16, bug-tracker 2024; since then?")
+    """`/api/v1/models/load` takes `parallel`; else it is an unknown key."""
+    load_takes_ttl: bool = switch(False, "assumed", "openclaw 77038: tried, never merged")
+    """`/api/v1/models/load` takes `ttl` in seconds; else it is an unknown key."""
 
     # Generation
     prompt_progress: bool = switch(True, "documented", "rest/streaming-events")
@@ -188,14 +213,54 @@ class Settings:
         None, "observed", "SDK: client unexpectedly disconnected", minimum=0
     )
     """The server resets the connection after so many tokens."""
+    crash_in_parallel: bool = switch(False, "observed", "bug-tracker 1628, 2255")
+    """The engine crashes as soon as it generates two answers at once."""
+    thinking_stuck: bool = switch(False, "observed", "bug-tracker 988, 1573, 1933, 2284")
+    """A model that can think does so whatever the request says."""
+    unload_while_running: Literal["stop_reason", "error"] = switch(
+        "stop_reason", "assumed", "lmstudio-js has the stop reason modelUnloaded and an error code for it"
+    )
+    """How the SDK learns that a model went away under its prediction; HTTP has an error in any case."""
+    blind_model: Literal["refuses", "engine", "ignores"] = switch(
+        "refuses", "assumed", "no text of the error was published"
+    )
+    """What a model without eyes does with a picture: refuse it, in the engine's own words, or not notice."""
+    leaked_start_marker: bool = switch(False, "assumed", "only the end marker was reported: bug-tracker 2371")
+    """Leaked reasoning also begins with an internal marker."""
 
     # REST v1
     chat_start_first: bool = switch(True, "assumed", "order of the list in rest/streaming-events")
     """`chat.start` comes before `model_load.*`."""
     prompt_after_tool: bool = switch(True, "assumed", "rest/streaming-events does not say")
     """`prompt_processing.*` comes again after a tool call."""
-    temperature_limit: float = switch(1.0, "documented", "rest/chat; whether it is enforced is not known")
-    """Largest `temperature` that `/api/v1/chat` takes."""
+    temperature_limit: float | None = switch(
+        1.0, "assumed", "rest/chat has the limit; whether it is enforced is not known", minimum=0
+    )
+    """Largest `temperature` that `/api/v1/chat` takes; none: any."""
+    strict_keys: bool = switch(True, "observed", "Caption-Creator 4, bug-tracker 2024")
+    """`/api/v1` refuses keys that it does not know."""
+    chat_end_after_error: bool = switch(True, "documented", "rest/streaming-events")
+    """After an `error` event the stream still ends with `chat.end`."""
+    tool_call_name_event: bool = switch(False, "assumed", "known from one client, maybe its own invention")
+    """A `tool_call.name` event follows each `tool_call.start`."""
+    unknown_event: bool = switch(False, "assumed", "a newer server may have more events")
+    """Send an event of an unknown type within each stream, as a newer server would."""
+    native_string_errors: bool = switch(False, "assumed", "bodies of template and engine errors: unpublished")
+    """All errors of `/api/v1` are strings, not objects."""
+    invalid_json_status: Literal[400, 500] = switch(400, "assumed", "only the server's log was published")
+    """Status of the answer to a body that is no JSON."""
+    unknown_model_status: Literal[400, 404] | None = switch(
+        None, "assumed", "both occur on the compatible routes; /api/v1 was not published"
+    )
+    """Status of the answer to an unknown model; none: 400, or 404 with JIT off."""
+    unknown_model_text: Literal["listed", "plain"] = switch("listed", "assumed", "as the compatible routes")
+    """Whether `/api/v1` lists the models where one is unknown."""
+    unknown_instance_status: Literal[404, 400] = switch(404, "assumed", "rest/unload does not say")
+    """Status of the answer to the unload of an unknown instance."""
+    load_failure_status: Literal[404, 400, 500] = switch(
+        404, "assumed", "agent-zero 215 for the compatible routes"
+    )
+    """Status of a failed load on `/api/v1`."""
     failure_ends_after_start: bool = switch(False, "observed", "third-party clients")
     """A failing stream ends after a bare `chat.start`; only `stream: false` tells why."""
     open_after_end: bool = switch(False, "observed", "third-party clients")
@@ -206,6 +271,14 @@ class Settings:
     # Compatible routes
     string_errors: bool = switch(False, "observed", "both forms occur")
     """All errors of the compatible routes are strings, not objects."""
+    compat_strict_keys: bool = switch(False, "observed", "bug-tracker 632, 1573: ignored without a word")
+    """`/v1/chat/completions` refuses keys that it does not know."""
+    stream_error: Literal["message", "full", "string"] = switch(
+        "message", "assumed", "bug-tracker 2322 shows that there is one, not its JSON"
+    )
+    """What `error` is inside a stream: an object with only the message, a full object, or a string."""
+    usage_chunk: Literal["own", "final"] = switch("own", "assumed", "as OpenAI's API")
+    """Whether the usage of a stream comes in a chunk of its own, or with the finish reason."""
     error_event_name: bool = switch(True, "observed", "changelog 0.3.18, bug-tracker 2322")
     """An error inside a stream is preceded by `event: error`."""
     webp_refused: bool = switch(True, "observed", "bug-tracker 1027, 1752")
@@ -234,6 +307,12 @@ class Settings:
     """Send a packet of an unknown type within each prediction, as a newer server would."""
     unknown_stop_reason: bool = switch(False, "observed", "bug-tracker 733")
     """End predictions with a stop reason that today's clients do not know."""
+    unknown_reasoning_type: bool = switch(False, "proved", "SDK 1.5.0 fails on unknown values of an enum")
+    """Fragments of the answer have a reasoning type that today's clients do not know."""
+    guest_prefix_needed: bool = switch(False, "assumed", "SDK 1.5.0 sends a bare uuid and must be let in")
+    """While authentication is off, refuse clients that do not call themselves `guest:`."""
+    socket_refusal: Literal["short", "http"] = switch("short", "assumed", "no text was published")
+    """In whose words a websocket is refused: its own, or those of the HTTP routes."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):

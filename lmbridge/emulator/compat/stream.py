@@ -97,9 +97,13 @@ class ChatStream:
             await self._fails(error)
             return await self._sse.finish()
         final: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish_reason(done.summary)}
-        await self._chunk([{**final, "text": ""} if self._legacy else {**final, "delta": {}}])
-        if self._include_usage:
-            await self._chunk([], usage=usage_of(self._core, done.summary))
+        usage = {"usage": usage_of(self._core, done.summary)} if self._include_usage else {}
+        own = self._core.settings.usage_chunk == "own"
+        await self._chunk(
+            [{**final, "text": ""} if self._legacy else {**final, "delta": {}}], **({} if own else usage)
+        )
+        if usage and own:
+            await self._chunk([], **usage)
         await self._sse.send(b"[DONE]")
         present_record().end("finished")
         return await self._sse.finish()
@@ -116,6 +120,11 @@ class ChatStream:
             return
         if not self._sse.begun and overflow != "in_stream":
             raise error
-        string = settings.string_errors
-        body = {"error": error.message} if string else {"error": {"message": error.message}}
-        await self._sse.send(dumps(body), event="error" if settings.error_event_name else None)
+        form = "string" if settings.string_errors else settings.stream_error
+        forms: dict[str, Any] = {
+            "string": error.message,
+            "message": {"message": error.message},
+            "full": error.compat_object(),
+        }
+        event = "error" if settings.error_event_name else None
+        await self._sse.send(dumps({"error": forms[form]}), event=event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Any
 
 from lmbridge.emulator import errors, mcp, pictures
@@ -23,6 +24,7 @@ from lmbridge.emulator.http_support import (
     text_of,
 )
 from lmbridge.emulator.job import Done, EngineEvent, Job, Summary
+from lmbridge.emulator.native.models import check_keys
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -70,7 +72,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
 def _result(
     core: Core, job: Job, summary: Summary, *, store: bool, instance_id: str | None = None
 ) -> dict[str, Any]:
-    ready = core.instances.ready(job.asked_model, job.model)
+    served = summary.instance
     stats: dict[str, Any] = {
         "input_tokens": summary.prompt_tokens,
         "total_output_tokens": summary.output_tokens,
@@ -81,7 +83,7 @@ def _result(
     if summary.load_seconds is not None:
         stats["model_load_time_seconds"] = round(summary.load_seconds, 6)
     result: dict[str, Any] = {
-        "model_instance_id": instance_id or (ready.id if ready else job.model.key),
+        "model_instance_id": instance_id or (served.id if served else job.model.key),
         "output": summary.output,
         "stats": stats,
     }
@@ -97,8 +99,7 @@ def _result(
 async def _job(core: Core, body: dict[str, Any]) -> tuple[Job, bool]:
     """Check a request as strictly as the server does, and make a job of it."""
     key = text_of(body, "model", required=True)
-    if extra := [name for name in body if name not in FIELDS]:
-        raise errors.unknown_keys(extra)
+    check_keys(core, body, FIELDS)
     if "input" not in body:
         raise errors.missing("input")
     for name in ("stream", "store"):
@@ -130,9 +131,9 @@ async def _job(core: Core, body: dict[str, Any]) -> tuple[Job, bool]:
     return job, body.get("store", True)
 
 
-def _options(body: dict[str, Any], hottest: float) -> dict[str, Any]:
+def _options(body: dict[str, Any], hottest: float | None) -> dict[str, Any]:
     options = {name: number_of(body, name, integer=name == "top_k") for name in SAMPLING if name in body}
-    limits = {"temperature": hottest, "top_p": 1.0, "min_p": 1.0}
+    limits = {"temperature": math.inf if hottest is None else hottest, "top_p": 1.0, "min_p": 1.0}
     for name, limit in limits.items():
         if options.get(name) is not None and not 0 <= options[name] <= limit:
             message = f"Number must be between 0 and {limit:g}"
@@ -244,8 +245,12 @@ class _Stream:
         elif isinstance(event, events.Begins):
             self._instance_id = event.instance.id
             await self._start()
+            if self._core.settings.unknown_event:
+                await self._send("quantum.start", qubits=3)
         elif isinstance(event, events.ServerTool):
             await self._send(f"tool_call.{event.stage}", **event.item)
+            if event.stage == "start" and self._core.settings.tool_call_name_event:
+                await self._send("tool_call.name", **event.item)
         else:
             await self._generated(event)
 
@@ -299,4 +304,4 @@ class _Stream:
             raise error
         await self._start()
         await self._send("error", error=error.native())
-        return False
+        return not settings.chat_end_after_error

@@ -9,6 +9,8 @@ from lmbridge.emulator.errors import EmulatedError
 from lmbridge.emulator.http_support import CORE, body_of, json_response, number_of, text_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aiohttp import web
 
     from lmbridge.emulator.catalog import CatalogModel
@@ -85,13 +87,15 @@ async def load_model(request: web.Request) -> web.StreamResponse:
     core = request.app[CORE]
     body = await body_of(request)
     key = text_of(body, "model", required=True) or ""
-    if extra := [name for name in body if name not in LOAD_FIELDS]:
-        raise errors.unknown_keys(extra)
+    check_keys(core, body, _load_fields(core))
     config = _load_options(body)
+    if "parallel" in _load_fields(core):
+        config["parallel"] = number_of(body, "parallel", integer=True)
+    ttl = number_of(body, "ttl") if "ttl" in _load_fields(core) else None
     model = core.instances.find_model(key)
     if model is None:
         raise errors.unknown_model(key, [entry.key for entry in core.instances.downloaded()], jit=True)
-    instance, seconds = await _load(core, model, config)
+    instance, seconds = await _load(core, model, config, ttl)
     answer: dict[str, Any] = {
         "type": model.kind,
         "instance_id": instance.id,
@@ -101,6 +105,23 @@ async def load_model(request: web.Request) -> web.StreamResponse:
     if body.get("echo_load_config"):
         answer["load_config"] = {k: v for k, v in load_config(instance).items() if k != "parallel"}
     return json_response(answer)
+
+
+def _load_fields(core: Core) -> tuple[str, ...]:
+    settings = core.settings
+    more = {"parallel": settings.load_takes_parallel, "ttl": settings.load_takes_ttl}
+    return (*LOAD_FIELDS, *(name for name, taken in more.items() if taken))
+
+
+def check_keys(core: Core, body: dict[str, Any], known: Iterable[str]) -> None:
+    """Refuse keys that a route of `/api/v1` does not know.
+
+    Raises:
+        EmulatedError: there are some, and the server is as strict as usual.
+    """
+    extra = [name for name in body if name not in known]
+    if extra and core.settings.strict_keys:
+        raise errors.unknown_keys(extra)
 
 
 def _load_options(body: dict[str, Any]) -> dict[str, Any]:
@@ -119,7 +140,9 @@ def _load_options(body: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-async def _load(core: Core, model: CatalogModel, config: dict[str, Any]) -> tuple[Instance, float]:
+async def _load(
+    core: Core, model: CatalogModel, config: dict[str, Any], ttl_s: float | None
+) -> tuple[Instance, float]:
     present = next((entry for entry in core.instances.loaded() if entry.model is model), None)
     if present is not None and not core.settings.duplicate_load:
         return present, 0.0
@@ -127,7 +150,7 @@ async def _load(core: Core, model: CatalogModel, config: dict[str, Any]) -> tupl
     async def unseen(_fraction: float) -> None:
         return
 
-    load = core.instances.begin_load(model, config=config)
+    load = core.instances.begin_load(model, config=config, ttl_s=ttl_s)
     return await load.watch(unseen), load.seconds
 
 
@@ -136,8 +159,7 @@ async def unload_model(request: web.Request) -> web.StreamResponse:
     core = request.app[CORE]
     body = await body_of(request)
     identifier = text_of(body, "instance_id", required=True) or ""
-    if extra := [name for name in body if name != "instance_id"]:
-        raise errors.unknown_keys(extra)
+    check_keys(core, body, ("instance_id",))
     return json_response({"instance_id": core.instances.unload(identifier).id})
 
 
@@ -146,8 +168,7 @@ async def download_model(request: web.Request) -> web.StreamResponse:
     core = request.app[CORE]
     body = await body_of(request)
     name = text_of(body, "model", required=True) or ""
-    if extra := [key for key in body if key not in ("model", "quantization")]:
-        raise errors.unknown_keys(extra)
+    check_keys(core, body, ("model", "quantization"))
     if text_of(body, "quantization") is not None and not name.startswith("https://huggingface.co/"):
         message = "'quantization' is only supported for Hugging Face links."
         raise EmulatedError(message, code="invalid_value", param="quantization")
