@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lmbridge.testing.record import Asked
 from lmbridge.testing.relay import relay_http, relay_websocket
-from lmbridge.testing.replies import Reply
+from lmbridge.testing.replies import Reply, SocketScript
 from lmbridge.testing.streams import Dropped, Ended, Incoming, Outgoing
 from lmbridge.testing.websocket import WebSocket, accept_key
 
@@ -130,22 +130,28 @@ async def _play(reply: Reply, outgoing: Outgoing) -> None:
 
 async def _talk(desk: Desk, asked: Asked, incoming: Incoming, outgoing: Outgoing) -> None:
     reply = desk.reply(asked)
-    notify = desk.waiting.changed
     if reply is None and desk.upstream:
-        await relay_websocket(desk.upstream, asked, incoming, outgoing, notify)
+        await _unless_left(outgoing.place("request"), incoming)
+        await relay_websocket(desk.upstream, asked, incoming, outgoing, desk.waiting.changed)
     elif reply is None or reply.script is None:
         await _unless_left(_answer(desk, asked, outgoing), incoming)
     else:
-        await outgoing.place("request")
-        lines = [
-            "HTTP/1.1 101 Switching Protocols",
-            "Upgrade: websocket",
-            "Connection: Upgrade",
-            f"Sec-WebSocket-Accept: {accept_key(asked.headers['sec-websocket-key'])}",
-        ]
-        await outgoing.plain("\r\n".join([*lines, "", ""]).encode())
-        await outgoing.place("head")
-        socket = WebSocket(incoming, outgoing.body, asked.messages, notify)
-        await reply.script(socket)
-        asked.answered = True
+        # The script itself reads, but not while it sends.
+        outgoing.hang = lambda: _unless_left(desk.hang(), incoming)
+        await _run(reply.script, desk, asked, incoming, outgoing)
     raise Dropped  # neither is of use for another request
+
+
+async def _run(
+    script: SocketScript, desk: Desk, asked: Asked, incoming: Incoming, outgoing: Outgoing
+) -> None:
+    await outgoing.place("request")
+    lines = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Accept: {accept_key(asked.headers['sec-websocket-key'])}",
+    ]
+    await outgoing.head("\r\n".join([*lines, "", ""]).encode(), chunked=False)
+    await script(WebSocket(incoming, outgoing.body, asked.messages, desk.waiting.changed))
+    asked.answered = True

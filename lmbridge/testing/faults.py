@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
@@ -10,8 +11,8 @@ __all__ = ["Action", "Fault", "Place"]
 
 #: Where a fault happens: ``"accept"``: the request is never read; ``"request"``: it is read, nothing is
 #: answered; ``"head"``: status and headers are sent, no body; a number: after so many bytes of the body;
-#: ``bytes``: right after these bytes of the body. The frames of a WebSocket count as its body.
-Place: TypeAlias = Literal["accept", "request", "head"] | int | bytes
+#: ``bytes`` or a pattern of bytes: right after these bytes of the body. A WebSocket's frames are its body.
+Place: TypeAlias = Literal["accept", "request", "head"] | int | bytes | re.Pattern[bytes]
 Action: TypeAlias = Literal["hang", "drop", "end", "garbage", "flood"]
 
 
@@ -69,23 +70,24 @@ class Trigger:
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
         self._passed = 0
-        self._tail = b""
+        self._seen = b""
         self._done = False
+        at = fault.at
+        self._pattern = re.compile(re.escape(at)) if isinstance(at, bytes) else at
 
     def find(self, block: bytes) -> int | None:
         """Return after how many bytes of ``block`` the fault happens, or ``None``; it happens once."""
         where = None if self._done else self._where(block)
         self._passed += len(block)
-        self._done = self._done or where is not None
+        self._done = where is not None or self._done
         return where
 
     def _where(self, block: bytes) -> int | None:
-        at = self.fault.at
+        at = self._pattern
         if isinstance(at, str):
             return 0
         if isinstance(at, int):
             return max(0, at - self._passed) if at <= self._passed + len(block) else None
-        seen = self._tail + block
-        found = seen.find(at)
-        start, self._tail = len(self._tail), seen[max(0, len(seen) - len(at) + 1) :]
-        return None if found < 0 else max(0, found + len(at) - start)
+        self._seen += block
+        found = at.search(self._seen)
+        return None if found is None else max(0, found.end() - self._passed)

@@ -61,7 +61,6 @@ async def relay_websocket(
     Raises:
         ConnectionError: one side has closed, or the server could not be reached.
     """
-    await outgoing.place("request")
     address = urlsplit(upstream)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     try:

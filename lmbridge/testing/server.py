@@ -80,6 +80,11 @@ class FaultServer:
         self._desk.fault = None
         self._loop.call_soon_threadsafe(self._desk.release)
 
+    def give_up(self) -> None:
+        """End all connections."""
+        self._desk.fault = None
+        self._loop.call_soon_threadsafe(self._cancel_all)
+
     @property
     def block_size(self) -> int | None:
         """Most bytes of a body that are written at once, each time as a chunk or packet of their own."""
@@ -114,6 +119,11 @@ class FaultServer:
                 return True  # on loopback a connection stands at once, or not at all
         return False
 
+    @property
+    def has_upstream(self) -> bool:
+        """Whether another server answers what has no reply here."""
+        return self._desk.upstream is not None
+
     # -- what it has seen ------------------------------------------------------------------------------
 
     @property
@@ -124,6 +134,10 @@ class FaultServer:
     def find(self, route: str = "*") -> tuple[Asked, ...]:
         """Return the requests of ``route``, where ``*`` stands for anything."""
         return tuple(asked for asked in self.requests if fnmatchcase(asked.route, route))
+
+    def describe(self) -> str:
+        """Return in one sentence what it has seen."""
+        return self._desk.describe()
 
     def forget(self) -> None:
         """Forget the requests so far."""
@@ -211,8 +225,11 @@ class FaultServer:
             self._listener.close()
             self._listener = None
 
-    async def _close(self) -> None:
-        await self._close_listener()
+    def _cancel_all(self) -> None:
         for task in self._serving:
             task.cancel()
+
+    async def _close(self) -> None:
+        await self._close_listener()
+        self._cancel_all()
         await asyncio.gather(*self._serving, return_exceptions=True)

@@ -102,7 +102,7 @@ class Outgoing:
         self._writer = writer
         self._asked = asked
         self._fault = fault
-        self._hang = hang
+        self.hang = hang
         self._size = size
         self._trigger: Trigger | None = None
         self._chunked = False
@@ -167,7 +167,7 @@ class Outgoing:
         fault = trigger.fault
         match fault.action:
             case "hang":
-                await self._hang()
+                await self.hang()
             case "drop":
                 self.close(reset=fault.reset)
                 raise Dropped

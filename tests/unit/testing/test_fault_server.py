@@ -295,6 +295,25 @@ async def test_a_script_sends_json_pings_and_closes(server, client):
         assert ws.close_code == 4000
 
 
+@pytest.mark.parametrize("at", ["request", "head", b"one"])
+async def test_a_client_that_leaves_a_silent_websocket_is_noticed(server, client, at):
+    server.on("GET /ws", Reply.websocket(echo))
+    server.fail(Fault.hang(at=at))
+
+    async def talk() -> None:
+        ws = await client.ws_connect(server.url + "/ws", timeout=aiohttp.ClientWSTimeout(ws_close=0.05))
+        async with ws:
+            await ws.send_str("one")
+            await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(talk())
+    await server.until(lambda: server.hanging)
+    task.cancel()
+    await server.until(lambda: server.requests[0].left)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_a_handshake_can_be_refused(server, client):
     server.on("GET /ws", Reply.json({}, status=401))
     with pytest.raises(aiohttp.WSServerHandshakeError, match="401"):
