@@ -79,6 +79,8 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True):
         loaded: its copies in memory; ``None`` if the server does not tell.
         capabilities: what it can do.
         image_concurrency: requests with pictures that the server works on at once; ``None``: as others.
+        load_evicts: a request that makes the server load this model may cost another its place in memory,
+            even one that is answering. Such a request waits until the answers of other models have ended.
         aliases: further names that mean this model, e.g. variants.
     """
 
@@ -96,6 +98,7 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True):
     loaded: tuple[LoadedInstance, ...] | None = None
     capabilities: Capabilities = field(default_factory=Capabilities)
     image_concurrency: int | None = None
+    load_evicts: bool = False
     aliases: tuple[str, ...] = ()
 
     @property

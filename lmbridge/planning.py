@@ -17,6 +17,7 @@ from lmbridge.limits import Limiter, limiter
 from lmbridge.listings import find_model, loaded_model, similar
 from lmbridge.preparation import adapt, depends_on_model, features_of, validate_content, validate_options
 from lmbridge.presets import PRESETS, apply_preset
+from lmbridge.turns import Turn, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -93,13 +94,20 @@ class Planner:
             request=request,
             begin=lambda context: self._plugins.call(hook, connection.name, request=request, context=context),
             context=lambda: Context(connection, terms.timeouts, resources, terms.listed),
-            limiters=terms.limiters,
+            limiters=[*self._turn(connection, terms.listed), *terms.limiters],
             notes=terms.notes,
             improve=lambda error: self._improve(connection, request, error, resources),
             loading=lambda: self._loading(connection, request),
             connection=connection,
             cooperative=info.cooperative and not self._plugins.has_middleware,
         )
+
+    def _turn(self, connection: Connection, model: Model | None) -> tuple[Turn, ...]:
+        """Return the call's turn where a load may cost another model its place."""
+        if model is None or model.loaded is None or not model.load_evicts:
+            return ()
+        shared, key = turns(connection.netloc), connection.identity
+        return (shared.turn(model.id, loads=not model.loaded, listings=self._catalogue, key=key),)
 
     def _with_defaults(self, connection: Connection, request: Request) -> Request:
         if request.preset is not None:

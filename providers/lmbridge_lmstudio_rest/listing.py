@@ -103,6 +103,7 @@ def model_of_v1(entry: Entry, key: str) -> Model:
         format=as_text(entry.get("format")),
         size_bytes=as_whole(entry.get("size_bytes")),
         max_context_length=as_whole(entry.get("max_context_length")),
+        load_evicts=True,  # observed, lmstudio-bug-tracker#1796
         loaded=_loaded(entry),
         capabilities=_capabilities(entry.get("capabilities")),
         aliases=_aliases(entry, key),
@@ -166,6 +167,7 @@ def _model_of_v0(entry: Entry, key: str) -> Model:
         quantization=as_text(entry.get("quantization")),
         format=as_text(entry.get("compatibility_type")),
         max_context_length=as_whole(entry.get("max_context_length")),
+        load_evicts=True,  # observed, lmstudio-bug-tracker#1796
         loaded={"loaded": (copy,), "not-loaded": ()}.get(str(entry.get("state"))),
         capabilities=Capabilities(
             images={"vlm": True, "llm": False}.get(str(told)),

@@ -71,6 +71,7 @@ def _of_rest(item: Mapping[str, Any]) -> Model:
         format=_text(item.get("format")),
         size_bytes=_int(item.get("size_bytes")),
         max_context_length=_int(item.get("max_context_length")),
+        load_evicts=True,  # observed, lmstudio-bug-tracker#1796
         loaded=tuple(map(_copy_of_rest, _objects(copies))) if isinstance(copies, list) else None,
         capabilities=_capabilities_of_rest(item),
         aliases=tuple(name for name in variants if isinstance(name, str))
@@ -171,6 +172,7 @@ def _of_sdk(item: Mapping[str, Any], copies: list[Mapping[str, Any]]) -> Model:
         format=_text(item.get("format")),
         size_bytes=_int(item.get("sizeBytes")),
         max_context_length=_int(item.get("maxContextLength")),
+        load_evicts=True,  # observed, lmstudio-bug-tracker#1796
         loaded=tuple(_copy_of_sdk(copy) for copy in copies if copy.get("modelKey") == item["modelKey"]),
         capabilities=_capabilities(item.get("type"), item.get("vision"), item.get("trainedForToolUse")),
         aliases=tuple(name for name in variants if isinstance(name, str))

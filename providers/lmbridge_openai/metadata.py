@@ -193,6 +193,7 @@ def _lmstudio_v1(item: dict[str, Any]) -> Model:
             reasoning_levels=_levels(reasoning),
         ),
         image_concurrency=_ONE_PICTURE,
+        load_evicts=True,  # observed, lmstudio-bug-tracker#1796
         aliases=tuple(_texts(item.get("variants"))),
     )
 
@@ -247,4 +248,5 @@ def _lmstudio_v0(item: dict[str, Any]) -> Model:
             tools=True if "tool_use" in abilities else None,
         ),
         image_concurrency=_ONE_PICTURE,
+        load_evicts=True,  # observed, lmstudio-bug-tracker#1796
     )
