@@ -139,7 +139,7 @@ class ProviderAdapter:
 
     def _checked(self, hook: str, value: Any) -> Any:
         if hook in ITERATING:
-            if inspect.isawaitable(value):
+            if not hasattr(value, "__aiter__") and inspect.isawaitable(value):
                 value = late(value, self.plugin)
             if not hasattr(value, "__aiter__"):
                 raise PluginError(

@@ -157,7 +157,8 @@ class Bridge:
                 ``UnknownConnection`` before anything is sent.
         """
         answer = Fold()
-        async with Running(self._prepare(connection, request, whole=True), self._here()) as batches:
+        here = self._here()
+        async with Running(self._prepare(connection, request, here, whole=True), here) as batches:
             async for batch in batches:
                 for event in batch:
                     answer.add(event)
@@ -177,7 +178,8 @@ class Bridge:
             LMBridgeError: on entering, for what is refused before anything is sent; from the iterator,
                 for everything later. Events that came before the error are delivered first.
         """
-        return Stream(self._prepare(connection, request, whole=False), self._here())
+        here = self._here()
+        return Stream(self._prepare(connection, request, here, whole=False), here)
 
     def stream_batches(
         self, connection: str, request: Request
@@ -186,14 +188,17 @@ class Bridge:
 
         For callers on other threads, who pay for each step.
         """
-        return Running(self._prepare(connection, request, whole=False), self._here())
+        here = self._here()
+        return Running(self._prepare(connection, request, here, whole=False), here)
 
-    def _prepare(self, name: str, request: Request, *, whole: bool) -> Callable[[], Awaitable[Plan]]:
+    def _prepare(
+        self, name: str, request: Request, here: LoopResources, *, whole: bool
+    ) -> Callable[[], Awaitable[Plan]]:
         async def prepare() -> Plan:
             connection, info = await self._resolve(name)
             planner = cast("Planner", self._planner)
             try:
-                return await planner.plan(connection, info, request, self._here(), whole=whole)
+                return await planner.plan(connection, info, request, here, whole=whole)
             except LMBridgeError as error:
                 error.locate(name, connection.provider, connection.secrets)
                 raise

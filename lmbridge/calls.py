@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lmbridge.chat import Request
     from lmbridge.context import Context
     from lmbridge.limits import Limiter
+    from lmbridge.turns import Turn
     from lmbridge.settings import Connection
 
 __all__ = ["Call", "Plan"]
@@ -64,7 +65,7 @@ class Plan:
     request: Request
     begin: Callable[[Context], Any]
     context: Callable[[], Context]
-    limiters: Sequence[Limiter]
+    limiters: Sequence[Limiter | Turn]
     notes: Sequence[str]
     improve: Callable[[LMBridgeError], Awaitable[None]]
     loading: Callable[[], None]
@@ -108,7 +109,7 @@ class Call:
         self._answered = False
         self._finished = False
         self._usage: Usage | None = None
-        self._held: list[Limiter] = []
+        self._held: list[Limiter | Turn] = []
         self._base = 0
         self._cancelled: asyncio.Task[Any] | None = None
         self._interruption: LMBridgeError | None = None
@@ -143,7 +144,7 @@ class Call:
 
     # -- driving ---------------------------------------------------------------------------------------
 
-    async def batches(self) -> AsyncGenerator[list[Event], None]:
+    async def batches(self) -> AsyncGenerator[list[Event], None]:  # noqa: C901 - one generator on purpose
         """Yield what comes, in lists that are never empty; the last one ends with the ``Finish``.
 
         One generator, because each layer more costs every batch: what happens at which moment is in the
@@ -153,7 +154,8 @@ class Call:
             LMBridgeError: located and redacted, whatever went wrong.
         """
         try:
-            await self._settle()
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                await self._settle(task)
             self._step()
             if waiting := self._slots_to_wait_for():
                 self._watchdog.stepping = None
@@ -188,12 +190,10 @@ class Call:
             self._take_back()
             self._release()
 
-    async def _settle(self) -> None:
+    async def _settle(self, task: asyncio.Task[Any]) -> None:
         """Meet a cancellation that was asked for while the task ran, as Ctrl-C does at any instruction."""
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            await asyncio.sleep(0)
-            self._base = task.cancelling()
+        await asyncio.sleep(0)
+        self._base = task.cancelling()
 
     def _step(self) -> None:
         """The reader wants more: from here on silence counts, and an interruption has a task to cancel."""
@@ -216,14 +216,14 @@ class Call:
             self._watchdog.stepping = None
         return batch
 
-    def _slots_to_wait_for(self) -> list[Limiter]:
+    def _slots_to_wait_for(self) -> list[Limiter | Turn]:
         """Take the slots that are free; return the first one that is not, and all behind it."""
         limiters = list(self._plan.limiters)
         while limiters and limiters[0].try_acquire():
             self._held.append(limiters.pop(0))
         return limiters
 
-    async def _queue(self, limiters: list[Limiter]) -> None:
+    async def _queue(self, limiters: list[Limiter | Turn]) -> None:
         for limiter in limiters:
             await limiter.acquire()
             self._held.append(limiter)
@@ -326,29 +326,23 @@ class Call:
             return events
         passed: list[Event] = []
         for event in events:
-            passed.extend(self._passed(event))
-            if self._finished:
+            kind = type(event)
+            if kind in _OUTPUT:
+                if not self._answered:
+                    self._output(kind is not ReasoningDelta)
+                passed.append(event)
+            elif isinstance(event, Usage):
+                self._usage = event  # at most one reaches the reader, right before the end
+            elif isinstance(event, Finish):
+                passed.extend(self._finish(event))
                 break
-        return passed
-
-    def _passed(self, event: Event) -> tuple[Event, ...]:
-        kind = type(event)
-        if kind in _OUTPUT:
-            if not self._answered:
-                self._output(kind is not ReasoningDelta)
-            return (event,)
-        match event:
-            case Progress():
+            elif isinstance(event, Progress):
                 if event.phase == "loading model":
                     self._plan.loading()
-                return (event,)
-            case Usage():
-                self._usage = event  # at most one reaches the reader, right before the end
-                return ()
-            case Finish():
-                return self._finish(event)
-            case _:
-                return self._wrong(event, "an event")
+                passed.append(event)
+            else:
+                self._wrong(event, "an event")
+        return passed
 
     def _output(self, answered: bool) -> None:
         """Output has come; called until some of it is more than thinking, which alone is no answer."""
@@ -363,7 +357,7 @@ class Call:
 
     # -- the finish ------------------------------------------------------------------------------------
 
-    def _finish(self, finish: Finish) -> tuple[Event, ...]:
+    def _finish(self, finish: Finish) -> list[Event]:
         self._finished = True
         self._watchdog.stop()
         self._release()  # the server is free for the next call while the reader still looks at this one
@@ -375,8 +369,13 @@ class Call:
             only_thinking=bool(self._first) and not self._answered,
         )
         notes = dict.fromkeys((*self._plan.notes, *finish.notes, *self._context.notes, *odd))
-        final = msgspec.structs.replace(finish, stats=self._stats(finish.stats), notes=tuple(notes))
-        return (final,) if self._usage is None else (self._usage, final)
+        final = msgspec.structs.replace(
+            finish,
+            stats=self._stats(finish.stats),
+            notes=tuple(notes),
+            options=self._plan.request.options,
+        )
+        return [final] if self._usage is None else [self._usage, final]
 
     def _stats(self, stats: Stats) -> Stats:
         now = self._watchdog.last

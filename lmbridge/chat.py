@@ -132,6 +132,8 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             ImageRejected: a source is no image.
         """
+        if type(images) is tuple and not images:
+            return cls("user", (TextPart(text),))
         pictures = tuple(ImagePart(image) for image in Image.all_from(images))
         texts: tuple[Part, ...] = (TextPart(text),) if text or not pictures else ()
         return cls("user", (*texts, *pictures))

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["Watchdog"]
 
 
+def _nothing(_: TimedOut) -> None:
+    pass
+
+
 class Watchdog:
     """Calls ``expire`` with a ``TimedOut`` when a clock of the call runs out.
 
@@ -46,16 +50,17 @@ class Watchdog:
         self._expire = expire
         self._timer: asyncio.TimerHandle | None = None
         self._answering = False
-        self._shortest = min(filter(None, (timeouts.first_event, timeouts.idle)), default=0.0)
+        first, idle = timeouts.first_event or 0.0, timeouts.idle or 0.0
+        self._shortest = min(first, idle) or first or idle
         self._context: Context | None = None
         #: When the last event came, by the loop's clock. The driver of the call writes it.
         self.last = loop.time()
         #: The task that waits for the provider. ``None`` while the reader looks at events: how long it takes
         #: is not the server's silence.
         self.stepping: asyncio.Task[Any] | None = None
-        self._total = (
-            loop.call_later(timeouts.total, self._out, "total", timeouts.total) if timeouts.total else None
-        )
+        self._total: asyncio.TimerHandle | None = None
+        if timeouts.total:
+            self._total = loop.call_later(timeouts.total, self._out, "total", timeouts.total)
 
     def called(self, context: Context) -> None:
         """The provider is being called."""
@@ -77,11 +82,12 @@ class Watchdog:
             self._timer = None
 
     def stop(self) -> None:
-        """Stop every clock."""
+        """Stop every clock, for good."""
         self.stepping = None
         self.pause()
         if self._total is not None:
             self._total.cancel()
+        self._expire = _nothing  # who called is free at once, not when the collector comes: it holds pictures
 
     def _check(self) -> None:
         name = "idle" if self._answering else "first_event"
