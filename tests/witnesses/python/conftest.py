@@ -1,0 +1,43 @@
+"""Emulators for the official Python clients, and what all tests of these clients do."""
+
+import inspect
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import lmstudio as lms
+import pytest
+import pytest_asyncio
+
+from lmbridge.emulator import Emulator
+
+
+@pytest_asyncio.fixture
+async def emulator(lmstudio_emulator: Emulator) -> Emulator:
+    """A plain emulator at full speed."""
+    return lmstudio_emulator
+
+
+@pytest_asyncio.fixture
+async def client(emulator: Emulator) -> AsyncIterator[lms.AsyncClient]:
+    """LM Studio's asynchronous client of ``emulator``."""
+    async with lms.AsyncClient(emulator.address) as client:
+        yield client
+
+
+@pytest.fixture
+def consumed() -> Callable[..., Any]:
+    """Read a stream to its end and return its pieces by their kind, and its result."""
+
+    async def read(stream: Any) -> tuple[dict[str, str], Any]:
+        pieces: dict[str, str] = {}
+        async for fragment in stream:
+            pieces[fragment.reasoning_type] = pieces.get(fragment.reasoning_type, "") + fragment.content
+        return pieces, stream.result()
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def takes_tokens() -> bool:
+    """Whether this version of the client takes an API token: 1.5.0 does not, 1.6.0b1 does."""
+    return "api_token" in inspect.signature(lms.AsyncClient).parameters
