@@ -316,6 +316,16 @@ def no_vision(key: str) -> EmulatedError:
     return EmulatedError(message, as_string=True, param="input", title=f"{message} ({key})")
 
 
+def unknown_role(role: object) -> EmulatedError:
+    """A message of a chat completion has a role that there is not (observed, bug-tracker#669)."""
+    return EmulatedError(
+        "'messages' array must only contain objects with a 'role' field that is in [user, assistant, system, "
+        f"tool]. Got '{role}'",
+        as_string=True,
+        param="messages",
+    )
+
+
 def invalid(message: str, param: str | None = None) -> EmulatedError:
     """Another invalid request on a compatible route, as a string."""
     return EmulatedError(message, as_string=True, param=param)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
+from lmbridge.emulator.errors import EmulatedError
+
 Schema = dict[str, Any]
 MAX_DEPTH = 24
 _FORMATS = {
@@ -28,8 +30,14 @@ def example(schema: Schema, salt: str) -> Any:
     Args:
         schema: the schema; local references are resolved in it.
         salt: another salt gives other values.
+
+    Raises:
+        EmulatedError: it is no schema (the text is assumed).
     """
-    return _Maker(schema, salt).value(schema, "value", 0)
+    try:
+        return _Maker(schema, salt).value(schema, "value", 0)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as problem:
+        raise EmulatedError(f"Invalid JSON schema: {problem}", code="invalid_schema") from None
 
 
 class _Maker:
@@ -109,6 +117,8 @@ class _Maker:
         required = schema.get("required") or []
         wanted = [key for key in properties if key in required or depth <= MAX_DEPTH // 4]
         wanted += [key for key in required if key not in properties]
+        if not all(isinstance(key, str) for key in wanted):
+            raise TypeError("'required' holds something else than names")
         return {key: self.value(properties.get(key, {}), f"{name}.{key}", depth + 1) for key in wanted}
 
     def _array(self, schema: Schema, name: str, depth: int) -> list[Any]:

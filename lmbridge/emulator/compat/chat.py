@@ -13,7 +13,7 @@ from lmbridge.emulator.compat.answer import (
     usage_of,
     v0_extras,
 )
-from lmbridge.emulator.compat.request import chat_job
+from lmbridge.emulator.compat.request import chat_job, wants_usage
 from lmbridge.emulator.compat.stream import ChatStream
 from lmbridge.emulator.http_support import CORE, body_of, json_response
 from lmbridge.emulator.leaks import content_of, reasoning_field
@@ -33,7 +33,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     job = await chat_job(core, body)
     if body.get("stream"):
         usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        return await ChatStream(request, job, include_usage=usage).run()
+        return await ChatStream(request, job, include_usage=wants_usage(body)).run()
     summary = await finished_summary(request, job)
     answer = {
         "id": f"chatcmpl-{core.ids.base36(21)}",

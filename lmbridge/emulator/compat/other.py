@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from lmbridge.emulator import errors
 from lmbridge.emulator.compat.answer import finish_reason, finished_summary, served_model, usage_of, v0_extras
-from lmbridge.emulator.compat.request import common_job
+from lmbridge.emulator.compat.request import common_job, wants_usage
 from lmbridge.emulator.compat.stream import ChatStream
 from lmbridge.emulator.conversation import Turn
 from lmbridge.emulator.embedding import embed
-from lmbridge.emulator.http_support import CORE, body_of, json_response, present_record, text_of
+from lmbridge.emulator.http_support import CORE, body_of, json_response, number_of, present_record, text_of
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -34,7 +34,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
     job.completion = True
     if body.get("stream"):
         usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        return await ChatStream(request, job, include_usage=usage, legacy=True).run()
+        return await ChatStream(request, job, include_usage=wants_usage(body), legacy=True).run()
     summary = await finished_summary(request, job)
     choice = {"index": 0, "text": summary.text, "logprobs": None, "finish_reason": finish_reason(summary)}
     answer: dict[str, Any] = {
@@ -64,18 +64,28 @@ async def embeddings(request: web.Request) -> web.StreamResponse:
     if body.get("encoding_format") not in (None, "float", "base64"):
         raise errors.invalid("'encoding_format' must be 'float' or 'base64'")
     record = present_record()
-    instance = await loaded_instance(core, asked, model)
+    instance = await loaded_instance(core, asked, model, number_of(body, "ttl"))
     vectors, count = await embed(core, instance, texts, record)
     data = [
         {"object": "embedding", "embedding": vector, "index": index} for index, vector in enumerate(vectors)
     ]
-    used = 0 if core.settings.zero_usage else count
+    old = request.path.startswith("/api/v0/")
+    used = 0 if old or core.settings.zero_usage else count  # never counted there (docs: rest/endpoints)
     usage = {"prompt_tokens": used, "total_tokens": used}
-    return json_response({"object": "list", "data": data, "model": instance.id, "usage": usage})
+    name = f"{model.key}@{model.quantization.lower()}" if old and model.quantization else instance.id
+    return json_response({"object": "list", "data": data, "model": name, "usage": usage})
 
 
-async def loaded_instance(core: Core, asked: str | None, model: CatalogModel) -> Instance:
+async def loaded_instance(
+    core: Core, asked: str | None, model: CatalogModel, ttl_s: float | None = None
+) -> Instance:
     """Return the instance that serves a model, loading it if need be.
+
+    Args:
+        core: the emulator.
+        asked: the model as the client named it.
+        model: the same, resolved.
+        ttl_s: idle time of the load, if it comes to one.
 
     Raises:
         EmulatedError: the load failed.
@@ -87,7 +97,8 @@ async def loaded_instance(core: Core, asked: str | None, model: CatalogModel) ->
     async def unseen(_fraction: float) -> None:
         return
 
-    load = core.instances.begin_load(model, ttl_s=core.settings.jit_ttl_s, on_request=True)
+    ttl_s = core.settings.jit_ttl_s if ttl_s is None else float(ttl_s)
+    load = core.instances.begin_load(model, ttl_s=ttl_s, on_request=True)
     return await load.watch(unseen)
 
 

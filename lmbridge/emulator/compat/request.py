@@ -118,6 +118,12 @@ def effective_effort(asked: Any, model: CatalogModel) -> tuple[str, str | None]:
     )
 
 
+def wants_usage(body: dict[str, Any]) -> bool:
+    """Tell whether a stream is to end with its usage (documented, changelog 0.3.18)."""
+    options = body.get("stream_options")
+    return isinstance(options, dict) and bool(options.get("include_usage"))
+
+
 def _stop(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
@@ -128,17 +134,20 @@ def _stop(value: Any) -> tuple[str, ...]:
 
 
 def _turn(core: Core, message: Any) -> Turn:
-    role = _ROLES.get(str(message.get("role"))) if isinstance(message, dict) else None
+    asked = message.get("role") if isinstance(message, dict) else None
+    role = _ROLES.get(str(asked))
     if role is None:
-        raise errors.invalid(
-            "Invalid 'messages': every message needs a role: system, user, assistant or tool"
-        )
+        raise errors.unknown_role(asked)
+    if asked == "developer":
+        present_record().warnings.append("Role 'developer' is not supported. It was replaced by 'system'.")
     text, images = _content(core, message.get("content"))
-    calls = tuple(_call(entry) for entry in message.get("tool_calls") or ())
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list):
+        raise errors.invalid("Invalid 'tool_calls' in a message")
     tool_call_id = message.get("tool_call_id")
     if role == "tool" and not isinstance(tool_call_id, str):
         raise errors.invalid("'tool_call_id' is required for messages with role 'tool'")
-    return Turn(role, text, images, calls, tool_call_id)
+    return Turn(role, text, images, tuple(_call(entry) for entry in calls), tool_call_id)
 
 
 def _content(core: Core, content: Any) -> tuple[str, tuple[Picture, ...]]:

@@ -70,8 +70,9 @@ async def download_model(channel: Channel) -> None:
         async for _fraction in core.downloads.watch(job):
             await channel.send("downloadProgress", update=core.downloads.progress(job))
         if job.status == "failed":
-            channel.peer.record.end("cancelled", "cancelled")
-            raise EmulatedError(f"Download of {model.key!r} was canceled.")
+            if job.cancelled:
+                channel.peer.record.end("cancelled", "cancelled")
+            raise EmulatedError(f"Download of {model.key!r} {'was canceled' if job.cancelled else 'failed'}.")
         await channel.send("startFinalizing")
     await channel.send("success", defaultIdentifier=model.key)
 

@@ -65,7 +65,7 @@ def _choose(job: Job, value: Any) -> None:
     """Apply `tool_choice`; a named tool is the only one that is left."""
     if value is None:
         return
-    kind = value.get("type") if isinstance(value, dict) else None
+    kind = str(value.get("type")) if isinstance(value, dict) else ""
     if kind not in _CHOICES:
         raise malformed("tool_choice")
     job.tool_choice = _CHOICES[kind]
