@@ -59,6 +59,7 @@ class Client:
         self.wanted: Counter[str] = Counter()
 
     def _build(self) -> lms.AsyncClient:
+        guarded.limit_messages()
         if guarded.takes_token():
             # Without a token of ours it would take one from the environment, whatever the address.
             known: dict[str, Any] = {"api_token": "sk-lm-{}:{}".format(*self._token) if self._token else ""}

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import httpcore
 import httpx
 import lmstudio as lms
 
@@ -22,6 +23,7 @@ __all__ = [
     "add_fields",
     "authenticate",
     "bypass_proxy",
+    "limit_messages",
     "open_channel",
     "skip_greeting",
     "takes_token",
@@ -108,7 +110,61 @@ def _directly(connect: Callable[..., AbstractAsyncContextManager[Any]]) -> Calla
             yield socket
 
     connect_directly.lmbridge_direct = True  # type: ignore[attr-defined]
+    connect_directly.lmbridge_limited = getattr(connect, "lmbridge_limited", False)  # type: ignore[attr-defined]
     return connect_directly
+
+
+#: More than any message of LM Studio has; a server that sends one without end is cut off.
+_MESSAGE_LIMIT = 32 * 1024 * 1024
+
+
+class _Measured:
+    """What a socket reads its messages with, and how much of one that is not complete has come."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._size = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def events(self) -> Iterator[Any]:
+        for event in self._connection.events():
+            finished = getattr(event, "message_finished", None)
+            self._size = 0 if finished else self._size + len(getattr(event, "data", ""))
+            if self._size > _MESSAGE_LIMIT:
+                # For the socket this is the end of the connection, as it would be if the server had hung up.
+                raise httpcore.ReadError(f"a message of more than {_MESSAGE_LIMIT >> 20} MiB")
+            yield event
+
+
+def limit_messages() -> bool:
+    """Have sockets that are opened from now on end at a message that is too large; else memory is the limit.
+
+    Returns:
+        ``False`` if this version opens its sockets in another way.
+    """
+    from lmstudio import _ws_impl  # noqa: PLC0415 - next to its guard
+
+    connect = getattr(_ws_impl, "aconnect_ws", None)
+    if connect is None:
+        return False
+    if not getattr(connect, "lmbridge_limited", False):
+        _ws_impl.aconnect_ws = _limited(connect)  # type: ignore[attr-defined]
+    return True
+
+
+def _limited(connect: Callable[..., AbstractAsyncContextManager[Any]]) -> Callable[..., Any]:
+    @asynccontextmanager
+    async def connect_limited(url: str, client: Any = None, **options: Any) -> AsyncIterator[Any]:
+        async with connect(url, client, **options) as socket:
+            if hasattr(socket, "connection"):
+                socket.connection = _Measured(socket.connection)
+            yield socket
+
+    connect_limited.lmbridge_limited = True  # type: ignore[attr-defined]
+    connect_limited.lmbridge_direct = getattr(connect, "lmbridge_direct", False)  # type: ignore[attr-defined]
+    return connect_limited
 
 
 def add_fields(stream: Any, fields: Sequence[Field]) -> None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 from lmbridge.context import Context
-from lmbridge.errors import ProtocolError
+from lmbridge.errors import LMBridgeError, ProtocolError
 from lmbridge.events import Event
 from lmbridge_openai.decoding import AnswerDecoder
 from lmbridge_openai.transports import Answer, Transport
@@ -19,7 +19,8 @@ Prepared: TypeAlias = tuple[dict[str, Any], AnswerDecoder]
 #: One that does not is waited for this long, then its connection is closed.
 _DRAIN_SECONDS = 0.1
 _FIELDS = (b"", b"data", b"event", b"id", b"retry")
-_BODY_LIMIT = 64 * 1024 * 1024
+#: Of an answer that comes as one document; as much as one event of a stream may hold.
+_BODY_LIMIT = 16 * 1024 * 1024
 
 
 async def answer(
@@ -34,36 +35,42 @@ async def answer(
         context: of the hook call.
         path: without the version.
         prepare: makes the body of the request and the decoder for its answer.
+
+    Raises:
+        LMBridgeError: after all events that came before it.
     """
     body, decoder = await prepare()
-    async with transport.stream(context, path, body, body.get("model") or None) as reply:
-        if not reply.is_stream:
-            head = await _head(reply)
-            if not _begins_as_events(head):
-                yield decoder.whole(head + await _rest(reply))
-                return
-            if events := decoder.feed(head):
-                yield events
-        async for block in reply.blocks:
-            if events := decoder.feed(block):
-                yield events
-            else:
-                context.alive()
-            if decoder.done:
-                break
-        if decoder.done and not reply.at_end():
-            await _drain(reply)
-        yield decoder.end()
+    try:
+        async with transport.stream(context, path, body, body.get("model") or None) as reply:
+            if not reply.is_stream:
+                head = await _head(reply)
+                if not _begins_as_events(head):
+                    yield decoder.whole(head + await _rest(reply))
+                    return
+                if events := decoder.feed(head):
+                    yield events
+            async for block in reply.blocks:
+                if events := decoder.feed(block):
+                    yield events
+                else:
+                    context.alive()
+                if decoder.done:
+                    break
+            if decoder.done and not reply.at_end():
+                await _drain(reply)
+            yield decoder.end()
+    except LMBridgeError:
+        if left := decoder.left():
+            yield left
+        raise
 
 
 async def _head(reply: Answer) -> bytes:
     """Return enough of the body to see what it is, where its type does not say that it is a stream."""
-    head = b""
     async for block in reply.blocks:
-        head += block
-        if head.strip():
-            break
-    return head
+        if head := block.lstrip():  # white space may come without end, and means nothing
+            return head
+    return b""
 
 
 def _begins_as_events(head: bytes) -> bool:

@@ -9,7 +9,7 @@ from lmbridge import failures
 from lmbridge.errors import LMBridgeError, ProtocolError, ServerError
 from lmbridge.events import Event, Finish, FinishReason, ReasoningDelta, TextDelta
 from lmbridge.reasoning import ReasoningSplitter
-from lmbridge.sse import SSEDecoder
+from lmbridge.sse import ServerSentEvent, SSEDecoder
 from lmbridge_openai.lenient import chunk_of, parse
 from lmbridge_openai.toolcalls import ToolCalls
 from lmbridge_openai.usage import stats_of, usage_of
@@ -18,8 +18,8 @@ from lmbridge_openai.wire import Choice, Chunk, Delta, Fast, FastDelta, ToolCall
 __all__ = ["AnswerDecoder"]
 
 _DONE = b"[DONE]"
-#: A server that cuts a character in two sends bytes that are no UTF-8.
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
+#: A server that cuts a character in two sends bytes that are no UTF-8; a hostile one nests without end.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NO_DELTA = Delta()
 _NO_TEXT = FastDelta()
 _REASONS: dict[str, FinishReason] = {
@@ -64,6 +64,7 @@ class AnswerDecoder:
     __slots__ = (
         "_calls",
         "_finish",
+        "_left",
         "_model",
         "_note",
         "_requested",
@@ -90,6 +91,7 @@ class AnswerDecoder:
         self._sse = SSEDecoder()
         self._splitter = ReasoningSplitter() if chat else None
         self._calls = ToolCalls()
+        self._left: list[Event] = []  # what came in the same block before an error
         self._finish: str | None = None
         self._model: str | None = None
         self._usage: dict[str, Any] | None = None
@@ -105,12 +107,21 @@ class AnswerDecoder:
         """Return the events that a block of the stream completes, in order; may be empty.
 
         Raises:
-            LMBridgeError: the server reports an error in the stream, or sends what is no chunk.
+            LMBridgeError: the server reports an error in the stream, or sends what is no chunk; what the
+                block held before that is in :meth:`left`.
         """
         found = self._sse.feed(block)
         if len(found) == 1 and (lone := self._lone(found[0][1])) is not None:
             return lone
         events: list[Event] = []
+        try:
+            self._take_all(found, events)
+        except LMBridgeError:
+            self._left = events
+            raise
+        return events
+
+    def _take_all(self, found: list[ServerSentEvent], events: list[Event]) -> None:
         texts: list[str] = []
         add, chunk = texts.append, None
         pending = iter(found)
@@ -138,7 +149,13 @@ class AnswerDecoder:
         if chunk is not None and self._model is None:
             self._model = chunk.model
         self._remember(events)
-        return events
+
+    def left(self) -> list[Event]:
+        """Return what came before an error and is not given yet; a part of what might be a tag is text."""
+        left, self._left = self._left, []
+        if self._splitter is not None:
+            left += self._splitter.close()
+        return left
 
     def _lone(self, data: bytes) -> list[Event] | None:
         """Take one event of plain text, which is what a block holds while a server generates.
@@ -193,7 +210,7 @@ class AnswerDecoder:
         Raises:
             ProtocolError: the server's end mark is missing, or there is no answer at all.
         """
-        events: list[Event] = []
+        events = self._left
         if not self.done and (rest := self._sse.close()) is not None:
             self._last(*rest, events)
         if not self.done and self._finish is None:
@@ -202,7 +219,9 @@ class AnswerDecoder:
             raise ProtocolError("the answer ended without the server's end mark", retryable=True)
         if not self.done:
             self._note("the server closed the stream without its [DONE] mark")
-        return [*events, *self._ending()]
+        events += self._ending()
+        self._left = []
+        return events
 
     def _last(self, name: bytes | None, data: bytes, events: list[Event]) -> None:
         """Take the event that the stream ended inside of, if it is whole."""

@@ -20,6 +20,8 @@ def parse(data: bytes) -> Any:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return msgspec.json.decode(data.decode("utf-8", "replace"))
+    except RecursionError as exc:
+        raise msgspec.DecodeError("nested too deeply") from exc
 
 
 def chunk_of(value: Any) -> Chunk:

@@ -24,14 +24,38 @@ from lmbridge.errors import (
     ServerUnreachable,
     TimedOut,
 )
-from lmbridge.http import url_of
+from lmbridge.http import CLOSED, UNTRUSTED, WRONG_PORT, url_of
 from lmbridge_openai.configuration import Configuration
 from lmbridge_openai.transports import Answer, encode_body
 
 __all__ = ["SDKTransport"]
 
 _KEY = "openai client"
+_ERROR_BODY_LIMIT = 64 * 1024
+_JSON_LIMIT = 256 * 1024 * 1024
 _NAMED = ("model", "messages", "prompt", "input", "encoding_format", "stream")
+
+
+class _Compressed(Exception):
+    """The library would unpack this answer, to a thousand times its size if need be."""
+
+
+class _Begin:
+    """The begin of an error's body. The client itself would read it to its end, and it may have none."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for block in self._stream:
+            yield block
+            size += len(block)
+            if size >= _ERROR_BODY_LIMIT:
+                return
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class _Client:
@@ -45,7 +69,21 @@ class _Client:
         # httpx up to openai 2, httpx2 from openai 3 on: told by what the client's own class is made from.
         roots = [cls.__module__.partition(".")[0] for cls in type(http_client).__mro__]
         http = importlib.import_module(next(root for root in roots if root.startswith("httpx")))
-        self.errors: tuple[type[Exception], ...] = (http.HTTPError, http.StreamError, OSError)
+        self.errors: tuple[type[Exception], ...] = (
+            http.HTTPError,
+            http.StreamError,
+            OSError,
+            _Compressed,
+        )
+        begin = type("_Begin", (_Begin, http.AsyncByteStream), {})  # the library checks the class
+
+        async def cut(response: Any) -> None:
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise _Compressed
+            if not response.is_success:
+                response.stream = begin(response.stream)
+
+        http_client.event_hooks = {"response": [cut]}
 
 
 def _import() -> ModuleType:
@@ -166,7 +204,7 @@ def _arguments(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _options(context: Context, module: ModuleType) -> dict[str, Any]:
-    headers: dict[str, Any] = {"User-Agent": "lmbridge"}
+    headers: dict[str, Any] = {"User-Agent": "lmbridge", "Accept-Encoding": "identity"}
     if context.connection.api_key is None:
         headers["Authorization"] = module.Omit()
     return {"extra_headers": headers}
@@ -180,7 +218,7 @@ async def _json(
     try:
         async with manager as response:
             answered = True
-            body = await response.read()
+            body = await _read(response)
     except (kept.module.OpenAIError, *kept.errors) as exc:
         raise _translate(exc, kept, context, model, answered=answered) from exc
     try:
@@ -193,10 +231,22 @@ async def _json(
     return payload
 
 
+async def _read(response: Any) -> bytes:
+    blocks, size = [], 0
+    async for block in response.iter_bytes():
+        size += len(block)
+        if size > _JSON_LIMIT:
+            raise ProtocolError(f"the answer is larger than {_JSON_LIMIT >> 20} MiB")
+        blocks.append(block)
+    return b"".join(blocks)
+
+
 def _translate(
     exc: Any, kept: _Client, context: Context, model: str | None, *, answered: bool
 ) -> LMBridgeError:
     where, module = context.connection.netloc, kept.module
+    if isinstance(exc, _Compressed) or isinstance(exc.__cause__, _Compressed):
+        return ProtocolError(f"{where} sent a compressed answer, which was not asked for")
     if isinstance(exc, module.APIStatusError):
         response = exc.response
         return failures.from_body(response.status_code, response.content, response.headers, model=model)
@@ -206,7 +256,19 @@ def _translate(
         seconds = context.timeouts.connect
         return TimedOut(f"no connection to {where} within {seconds} s", clock="connect", seconds=seconds)
     if isinstance(exc, module.APIConnectionError):
-        cause = exc.__cause__
-        refused = type(cause).__name__ == "ConnectError"
-        return ServerUnreachable(f"cannot connect to {where}: {cause or exc}", sent=not refused)
+        return _unreachable(exc.__cause__, where)
     return ServerError(f"the openai client failed: {type(exc).__name__}: {exc}")
+
+
+def _unreachable(cause: BaseException | None, where: str) -> LMBridgeError:
+    """Return the error for an answer that never began, by the HTTP library's own error."""
+    name = type(cause).__name__  # of httpx or httpx2
+    if name == "ConnectError" and "SSL" in str(cause):
+        text = f"no secure connection to {where}: {cause}"
+        return ServerUnreachable(text, sent=False, retryable=False, hint=UNTRUSTED)
+    if name == "ConnectError":
+        return ServerUnreachable(f"cannot connect to {where}: {cause}", sent=False)
+    # h11 has one class for both; the texts are its own and httpcore's.
+    if name == "RemoteProtocolError" and "disconnected" not in str(cause):
+        return ProtocolError(f"what answers at {where} speaks no HTTP", hint=WRONG_PORT)
+    return ServerUnreachable(f"{where} closed the connection without an answer", hint=CLOSED)

@@ -2,22 +2,22 @@
 
 import asyncio
 import json
-import re
 import ssl
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from types import UnionType
+from typing import Any, TypeAlias
 
 import pytest
-from aiohttp import web
 
 from lmbridge import Bridge, LMBridgeError, Message, Request
+from lmbridge.emulator import Emulator
 from lmbridge.emulator.pytest_plugin import make_lmstudio_emulator
 from lmbridge.events import Event
+from lmbridge.testing import FaultServer, Reply, WebSocket
 from lmbridge_lmstudio_rest import LMStudioREST
 from lmbridge_lmstudio_sdk import LMStudioSDK
 from lmbridge_openai import OpenAICompat
@@ -180,9 +180,16 @@ class Met:
         self.text = "".join(getattr(event, "text", "") for event in self.events)
 
 
-def check_error(error: BaseException, *secrets: str, connection: str | None = "place") -> None:
+def check_error(
+    error: BaseException,
+    kind: type[LMBridgeError] | UnionType = LMBridgeError,
+    *,
+    connection: str | None = "place",
+    secrets: Iterable[str] = (),
+) -> None:
     """What holds for every error that a user meets."""
     assert isinstance(error, LMBridgeError), repr(error)
+    assert isinstance(error, kind), repr(error)
     assert error.message, repr(error)
     assert error.hint, f"no hint: {error!r}"
     assert error.hint in str(error)
@@ -200,7 +207,7 @@ Meet: TypeAlias = Callable[..., Awaitable[Met]]
 
 @pytest.fixture
 def fails() -> Callable[..., None]:
-    """``fails(error, *secrets, connection=…)`` checks what holds for every error that a user meets."""
+    """``fails(error, kind, connection=…, secrets=…)`` checks what holds for every error."""
     return check_error
 
 
@@ -247,217 +254,109 @@ def meet(make_place: Callable[..., Bridge]) -> Meet:
     return meet
 
 
-class Blocks:
-    """The chunks of a chat answer, and how the connection ends.
+@pytest.fixture
+async def faulty() -> AsyncIterator[Callable[..., Awaitable[FaultServer]]]:
+    """``server = await faulty(target, *blocks)``: lists the model "m" and streams the blocks."""
+    async with AsyncExitStack() as stack:
 
-    ``end``: ``"proper"``, ``"close"`` (the connection ends within the body), ``"reset"``.
+        async def start(target: Target, *blocks: bytes) -> FaultServer:
+            server = await stack.enter_async_context(FaultServer())
+            models = {"models": [{"type": "llm", "key": "m"}], "object": "list", "data": [{"id": "m"}]}
+            server.on("GET *", Reply.json(models))
+            server.on(f"POST {target.chat_path}", Reply.sse(*blocks))
+            return server
+
+        yield start
+
+
+@pytest.fixture
+async def faulty_studio(
+    make_lmstudio_emulator: Callable[..., Awaitable[Emulator]],
+) -> AsyncIterator[Callable[..., Awaitable[FaultServer]]]:
+    """``server = await faulty_studio(**switches)``: an emulator, with faults on the way to it."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**switches: Any) -> FaultServer:
+            emulator = await make_lmstudio_emulator(**switches)
+            return await stack.enter_async_context(FaultServer(upstream=emulator.url))
+
+        yield start
+
+
+MODEL = {
+    "type": "llm",
+    "modelKey": "m",
+    "format": "gguf",
+    "displayName": "M",
+    "publisher": "test",
+    "path": "m.gguf",
+    "sizeBytes": 1,
+    "identifier": "m",
+    "instanceReference": "AAAAAAAAAAAAAAAAAAAAAAAA",
+    "vision": True,
+    "trainedForToolUse": True,
+    "maxContextLength": 8192,
+    "contextLength": 4096,
+}
+RESULTS = {"getModelInfo": MODEL, "version": {"version": "9.9.9", "build": 1}}
+
+
+@dataclass(frozen=True)
+class Studio:
+    """LM Studio's socket: says ``text`` and then the bytes ``data``.
+
+    ``forever`` are bytes that it sends again and again behind them; without, the answer goes on and ends.
     """
 
-    def __init__(self, *blocks: bytes, end: str = "proper", kind: str = "text/event-stream") -> None:
-        self.blocks = blocks
-        self.end = end
-        self.kind = kind
-        self.forever: bytes = b""
-        #: Set when the client has hung up on an answer without end.
-        self.gone = asyncio.Event()
+    data: bytes
+    forever: bytes = b""
+    text: str = "Hello"
 
-    async def write(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: {self.kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
-        writer.write(head.encode())
-        for block in self.blocks:
-            writer.write(f"{len(block):x}\r\n".encode() + block + b"\r\n")
-            await writer.drain()
-            await asyncio.sleep(0)
-        if self.forever:
-            await self._go_on(writer)
-        if self.end == "reset":
-            writer.transport.abort()
-        elif self.end == "proper":
-            writer.write(b"0\r\n\r\n")
-            await writer.drain()
+    async def talk(self, socket: WebSocket) -> None:
+        await socket.receive()
+        await socket.send({"success": True})
+        while True:
+            asked = await socket.receive_json()
+            number = asked.get("channelId")
+            if asked["type"] == "rpcCall":
+                answer = {"callId": asked["callId"], "result": RESULTS.get(asked["endpoint"], [])}
+                await socket.send({"type": "rpcResult", **answer})
+            elif asked.get("endpoint") == "getOrLoad":
+                loaded = {"type": "alreadyLoaded", "info": MODEL}
+                await socket.send({"type": "channelSend", "channelId": number, "message": loaded})
+                await socket.send({"type": "channelClose", "channelId": number})
+            elif asked.get("endpoint") == "predict":
+                await self._predict(socket, number)
 
-    async def _go_on(self, writer: asyncio.StreamWriter) -> None:
-        chunk = f"{len(self.forever):x}\r\n".encode() + self.forever + b"\r\n"
-        try:
-            while True:
-                writer.write(chunk)
-                await writer.drain()
-                await asyncio.sleep(0.01)  # a server that sends without end should leave the client some time
-        finally:
-            self.gone.set()
+    async def _predict(self, socket: WebSocket, number: int) -> None:
+        async def say(message: dict[str, Any]) -> None:
+            await socket.send({"type": "channelSend", "channelId": number, "message": message})
 
-
-@pytest.fixture
-def blocks() -> type[Blocks]:
-    return Blocks
-
-
-@pytest.fixture
-def chat_server(ground: Ground) -> Callable[[Target, Blocks], Awaitable[str]]:
-    """``await chat_server(target, blocks)``: a server that lists the model "m" and answers with blocks."""
-
-    async def start(target: Target, answer: Blocks) -> str:
-        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-                size = re.search(r"content-length: (\d+)", head)
-                await reader.readexactly(int(size[1]) if size else 0)
-                if head.startswith("post "):
-                    await answer.write(reader, writer)
-                    if answer.end != "proper":
-                        return
-                    continue
-                listing = {
-                    "models": [{"type": "llm", "key": "m"}],
-                    "object": "list",
-                    "data": [{"id": "m", "object": "model"}],
-                }
-                body = json.dumps(listing).encode()
-                writer.write(
-                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-                    + f"Content-Length: {len(body)}\r\n\r\n".encode()
-                    + body
-                )
-                await writer.drain()
-
-        return f"http://{await ground.serve(talk)}"
-
-    return start
+        piece = {"content": self.text, "tokensCount": 1, "containsDrafted": False, "reasoningType": "none"}
+        if self.text:
+            await say({"type": "fragment", "fragment": piece})
+        await socket._send(self.data)
+        while self.forever:
+            await socket._send(self.forever)
+            await asyncio.sleep(0.001)  # leaves the client some time on a small machine
+        await say({"type": "fragment", "fragment": piece})
+        stats = {"stopReason": "eosFound", "promptTokensCount": 1, "predictedTokensCount": 1}
+        configs = {"loadModelConfig": {"fields": []}, "predictionConfig": {"fields": []}}
+        await say({"type": "success", "stats": stats, "modelInfo": MODEL, **configs})
+        await socket.send({"type": "channelClose", "channelId": number})
 
 
 @pytest.fixture
-def off_the_loop() -> Iterator[Callable[..., Any]]:
-    """Run something that blocks in a thread, from an async test: ``off_the_loop(function, *arguments)``."""
-    with ThreadPoolExecutor(1) as thread:
-        yield lambda function, *arguments, **named: thread.submit(function, *arguments, **named).result()
+async def studio() -> AsyncIterator[Callable[..., Awaitable[FaultServer]]]:
+    """``server = await studio(data, forever=…, text=…)``: a server with the socket of :class:`Studio`."""
+    async with AsyncExitStack() as stack:
 
+        async def start(data: bytes, **fields: Any) -> FaultServer:
+            server = await stack.enter_async_context(FaultServer())
+            server.on("GET *", Reply.websocket(Studio(data, **fields).talk))
+            return server.on("GET /lmstudio-greeting", Reply.json({"lmstudio": True}))
 
-class Socket:
-    """A channel of LM Studio's websocket, and the raw bytes below it."""
-
-    def __init__(self, socket: web.WebSocketResponse, request: web.Request, number: int) -> None:
-        self._socket = socket
-        self._request = request
-        self.number = number
-
-    async def say(self, text: str) -> None:
-        """Send a piece of the answer."""
-        piece = {"content": text, "tokensCount": 1, "containsDrafted": False, "reasoningType": "none"}
-        await self.send({"type": "fragment", "fragment": piece})
-
-    async def send(self, message: dict[str, Any]) -> None:
-        frame = {"type": "channelSend", "channelId": self.number, "message": message}
-        await self._socket.send_str(json.dumps(frame))
-
-    async def raw(self, data: bytes) -> None:
-        """Write past the websocket."""
-        assert self._request.transport is not None
-        self._request.transport.write(data)
-
-    async def text(self, data: bytes) -> None:
-        """Send a text frame of any bytes."""
-        size = len(data)
-        length = (
-            bytes([size])
-            if size < 126
-            else b"\x7e" + size.to_bytes(2, "big")
-            if size < 65536
-            else b"\x7f" + size.to_bytes(8, "big")
-        )
-        await self.raw(b"\x81" + length + data)
-
-    def drop(self, *, reset: bool = True) -> None:
-        transport = self._request.transport
-        assert transport is not None
-        transport.abort() if reset else transport.close()
-
-
-Script: TypeAlias = Callable[[Socket], Awaitable[None]]
-
-
-class Studio:
-    """LM Studio's websocket port, with one loaded model "m" and a scripted answer."""
-
-    info: ClassVar = {
-        "type": "llm",
-        "modelKey": "m",
-        "format": "gguf",
-        "displayName": "M",
-        "publisher": "test",
-        "path": "m.gguf",
-        "sizeBytes": 1,
-        "identifier": "m",
-        "instanceReference": "AAAAAAAAAAAAAAAAAAAAAAAA",
-        "vision": True,
-        "trainedForToolUse": True,
-        "maxContextLength": 8192,
-        "contextLength": 4096,
-    }
-
-    def __init__(self, answer: Script) -> None:
-        self._answer = answer
-        self._tasks: set[asyncio.Future[None]] = set()
-        self.predictions = 0
-
-    async def greet(self, _: web.Request) -> web.Response:
-        return web.json_response({"lmstudio": True})
-
-    async def serve(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse(max_msg_size=0)
-        await socket.prepare(request)
-        with suppress(ConnectionError, TypeError):
-            await socket.receive_json()
-            await socket.send_json({"success": True})
-            async for message in socket:
-                await self._take(json.loads(message.data), socket, request)
-        return socket
-
-    async def _take(self, frame: dict[str, Any], socket: web.WebSocketResponse, request: web.Request) -> None:
-        if frame["type"] == "rpcCall":
-            results = {"getModelInfo": self.info, "version": {"version": "9.9.9", "build": 1}}
-            result = results.get(frame["endpoint"], [])
-            await socket.send_json({"type": "rpcResult", "callId": frame["callId"], "result": result})
-        elif frame["type"] == "channelCreate":
-            channel = Socket(socket, request, frame["channelId"])
-            if frame["endpoint"] == "getOrLoad":
-                await channel.send({"type": "alreadyLoaded", "info": self.info})
-                await socket.send_json({"type": "channelClose", "channelId": channel.number})
-            else:
-                self.predictions += 1
-                task = asyncio.ensure_future(self._speak(channel))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-
-    async def _speak(self, channel: Socket) -> None:
-        with suppress(ConnectionError):
-            await self._answer(channel)
-
-    async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-@pytest.fixture
-async def studio() -> AsyncIterator[Callable[[Script], Awaitable[tuple[str, Studio]]]]:
-    """``url, server = await studio(answer)``: a websocket port whose predictions the test writes itself."""
-    running: list[tuple[web.AppRunner, Studio]] = []
-
-    async def start(answer: Script) -> tuple[str, Studio]:
-        server = Studio(answer)
-        app = web.Application()
-        app.router.add_get("/lmstudio-greeting", server.greet)
-        app.router.add_get("/{namespace:llm|embedding|files|repository|system}", server.serve)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        running.append((runner, server))
-        return f"http://127.0.0.1:{runner.addresses[0][1]}", server
-
-    yield start
-    for runner, server in running:
-        await server.stop()
-        await runner.cleanup()
+        yield start
 
 
 @pytest.fixture(scope="session")

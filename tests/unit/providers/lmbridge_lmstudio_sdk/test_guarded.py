@@ -240,3 +240,12 @@ def test_a_changed_load_endpoint_is_noticed(monkeypatch):
     assert guarded._load_endpoint(object(), "m", **wish) is None
     monkeypatch.delattr(json_api, "GetOrLoadEndpoint")
     assert guarded._load_endpoint(session, "m", **wish) is None
+
+
+def test_messages_are_limited_once_and_with_either_way_to_connect():
+    from lmstudio import _ws_impl
+
+    assert guarded.limit_messages()
+    limited = _ws_impl.aconnect_ws
+    assert guarded.limit_messages()
+    assert _ws_impl.aconnect_ws is limited
