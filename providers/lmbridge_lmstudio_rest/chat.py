@@ -116,6 +116,8 @@ def _take_last(received: SSEDecoder, decoder: ChatDecoder, events: list[Event]) 
 
 async def _read_rest(response: http.Response) -> None:
     """Read what follows the answer. How the connection ends does not matter any more."""
+    if response.at_end():
+        return
     with suppress(TimeoutError, ConnectionError):
         async with asyncio.timeout(_REST_SECONDS):
             while not response.at_end():

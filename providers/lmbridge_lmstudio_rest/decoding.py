@@ -76,7 +76,9 @@ class ChatDecoder:
                 elif delta.type == "reasoning.delta" and delta.content:
                     self._reasoning.append(delta.content)
                     events.append(ReasoningDelta(delta.content))
-                else:
+                elif delta.type in _MARKS:
+                    self._silent = False
+                elif delta.type != "chat.start":
                     self._other(name, data, events)
             if self._ended:
                 return True
@@ -219,7 +221,9 @@ class ChatDecoder:
         )
 
 
-_BEFORE_WORK = frozenset({"chat.start", "model_load.start", "model_load.progress", "model_load.end"})
+#: Beginnings and ends that say no more than what lies between them.
+_MARKS = frozenset({"message.start", "reasoning.start", "reasoning.end"})
+_BEFORE_WORK = frozenset({"model_load.start", "model_load.progress", "model_load.end"})
 
 _HANDLERS: dict[str, Callable[[ChatDecoder, Mapping[str, Any]], Iterable[Event]]] = {
     "message.delta": lambda self, data: self.text(_content(data)),
