@@ -1,0 +1,1 @@
+"""ComfyUI nodes on lmbridge. Only :mod:`comfy_nodes._host` touches ComfyUI."""

@@ -1,0 +1,34 @@
+"""What ComfyUI loads: our nodes, and what has to be in place before its server starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import _host, replacing
+from .chat_node import LMBridgeChat
+from .models_node import LMBridgeModels
+from .options_node import LMBridgeOptions
+from .queueing import on_prompt
+from .routes import add_routes, free_with_comfyui
+from .service import service
+
+if TYPE_CHECKING:
+    from ._host import io
+
+__all__ = ["LMBridgeExtension"]
+
+
+class LMBridgeExtension(_host.ComfyExtension):
+    """The extension."""
+
+    async def on_load(self) -> None:
+        """Hook into the server."""
+        add_routes()
+        _host.add_middleware(free_with_comfyui)
+        _host.add_prompt_handler(on_prompt)
+        _host.on_startup(service.prepare_with_server)
+        await replacing.register()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Return our nodes."""
+        return [LMBridgeChat, LMBridgeOptions, LMBridgeModels]

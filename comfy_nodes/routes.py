@@ -1,0 +1,99 @@
+"""What the page asks for: ``/lmbridge/…``, each within a bounded time, never with an address or a key."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from . import _host, guard
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["add_routes", "free_with_comfyui"]
+
+_log = logging.getLogger(__name__)
+
+_LARGEST_BODY = 256 * 1024
+
+
+def add_routes() -> None:
+    """Serve them. Before ComfyUI's server starts."""
+    from . import pages  # noqa: PLC0415
+
+    for path, handler in pages.QUESTIONS.items():
+        _host.add_route("GET", f"/lmbridge/{path}", _question(handler))
+    for path, handler in pages.CHANGES.items():
+        _host.add_route("POST", f"/lmbridge/{path}", _change(handler))
+
+
+def _question(handler: Callable[[Any], Awaitable[Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(request: web.Request) -> web.Response:
+        reason = guard.refusal(request.headers)
+        if reason is not None:
+            return _error(403, reason)
+        return await _answered(handler(request.query))
+
+    return answer
+
+
+def _change(handler: Callable[[Any], Awaitable[Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(request: web.Request) -> web.Response:
+        reason = guard.refusal_of_change(request.headers)
+        if reason is not None:
+            return _error(403, reason)
+        body = await _body(request)
+        if body is None:
+            return _error(400, "the request must be a JSON object")
+        return await _answered(handler(body))
+
+    return answer
+
+
+async def _body(request: web.Request) -> dict[str, Any] | None:
+    if (request.content_length or 0) > _LARGEST_BODY:
+        return None
+    try:
+        body = json.loads(await request.content.read(_LARGEST_BODY))
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+async def _answered(work: Awaitable[Any]) -> web.Response:
+    from .pages import Refused  # noqa: PLC0415
+
+    try:
+        return web.json_response(await work, headers={"Cache-Control": "no-store"})
+    except Refused as refused:
+        return _error(refused.status, refused.message, refused.hint)
+
+
+def _error(status: int, message: str, hint: str = "") -> web.Response:
+    return web.json_response({"error": {"message": message, "hint": hint}}, status=status)
+
+
+@web.middleware
+async def free_with_comfyui(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Unload our models, too, when ComfyUI is told to unload its own."""
+    response = await handler(request)
+    if request.method == "POST" and request.path.removeprefix("/api") == "/free" and response.status == 200:
+        try:
+            body = await request.json()  # aiohttp has kept what ComfyUI's own handler read
+        except (ValueError, RecursionError):
+            return response
+        if isinstance(body, dict) and (body.get("unload_models") or body.get("free_memory")):
+            await asyncio.to_thread(_release)
+    return response
+
+
+def _release() -> None:
+    from .unloading import in_background, release_everything  # noqa: PLC0415 - imports the core
+
+    in_background(release_everything())
