@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from lmbridge.chat import Request
     from lmbridge.context import Context
     from lmbridge.limits import Limiter
-    from lmbridge.turns import Turn
     from lmbridge.settings import Connection
+    from lmbridge.turns import Turn
 
 __all__ = ["Call", "Plan"]
 

@@ -17,7 +17,7 @@ from lmbridge.limits import Limiter, limiter
 from lmbridge.listings import find_model, loaded_model, similar
 from lmbridge.preparation import adapt, depends_on_model, features_of, validate_content, validate_options
 from lmbridge.presets import PRESETS, apply_preset
-from lmbridge.turns import Turn, turns
+from lmbridge.turns import Turn, Turns, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -94,20 +94,13 @@ class Planner:
             request=request,
             begin=lambda context: self._plugins.call(hook, connection.name, request=request, context=context),
             context=lambda: Context(connection, terms.timeouts, resources, terms.listed),
-            limiters=[*self._turn(connection, terms.listed), *terms.limiters],
+            limiters=terms.slots(),
             notes=terms.notes,
             improve=lambda error: self._improve(connection, request, error, resources),
             loading=lambda: self._loading(connection, request),
             connection=connection,
             cooperative=info.cooperative and not self._plugins.has_middleware,
         )
-
-    def _turn(self, connection: Connection, model: Model | None) -> tuple[Turn, ...]:
-        """Return the call's turn where a load may cost another model its place."""
-        if model is None or model.loaded is None or not model.load_evicts:
-            return ()
-        shared, key = turns(connection.netloc), connection.identity
-        return (shared.turn(model.id, loads=not model.loaded, listings=self._catalogue, key=key),)
 
     def _with_defaults(self, connection: Connection, request: Request) -> Request:
         if request.preset is not None:
@@ -137,6 +130,8 @@ class Planner:
             if known is not None and known.models is models:
                 return known
         terms = _terms(connection, info, request, features, models)
+        if terms.turns is not None:
+            terms.turns.remember(self._catalogue, connection.identity)
         if key is not None:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
@@ -178,6 +173,7 @@ class _Terms:
         notes: adaptations that were made.
         timeouts: the clocks, all filled in.
         limiters: slots to take.
+        turns: the turns of the server's requests, where a load may cost another model its place.
     """
 
     models: tuple[Model, ...]
@@ -187,6 +183,13 @@ class _Terms:
     notes: tuple[str, ...]
     timeouts: Timeouts
     limiters: Sequence[Limiter]
+    turns: Turns | None
+
+    def slots(self) -> Sequence[Limiter | Turn]:
+        """Return what a call has to hold while it runs, in the order in which it takes it."""
+        if self.turns is None or self.listed is None:
+            return self.limiters
+        return [self.turns.turn(self.listed.id, loads=not self.listed.loaded), *self.limiters]
 
     def applied(self, request: Request) -> Request:
         """Return the request as the provider gets it."""
@@ -214,6 +217,9 @@ def _terms(
         notes=notes,
         timeouts=_merged(request.timeouts, connection.timeouts),
         limiters=slots(connection, info, listed, images="images" in features),
+        turns=turns(connection.netloc)
+        if listed and listed.loaded is not None and listed.load_evicts
+        else None,
     )
 
 

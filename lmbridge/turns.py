@@ -32,18 +32,25 @@ class Turns:
         self.waiting: list[Turn] = []
         self._listings: WeakKeyDictionary[_Listings, set[Hashable]] = WeakKeyDictionary()
 
-    def turn(self, model: str, *, loads: bool, listings: _Listings, key: Hashable) -> Turn:
+    def remember(self, listings: _Listings, key: Hashable) -> None:
+        """Have ``listings`` forget the connection ``key`` each time that the server has loaded something."""
+        with self.lock:
+            self._listings.setdefault(listings, set()).add(key)
+
+    def turn(self, model: str, *, loads: bool) -> Turn:
         """Return the turn of a request that has not begun.
 
         Args:
             model: whose answer is wanted.
             loads: the server has to load it first, as far as is known.
-            listings: who knows that, under ``key``, and is to forget it once the server has loaded something.
-            key: of the connection.
         """
-        with self.lock:
-            self._listings.setdefault(listings, set()).add(key)
         return Turn(self, model, loads=loads)
+
+    def forget(self) -> None:
+        """Begin anew, without requests."""
+        self.lock = threading.Lock()
+        self.held.clear()
+        self.waiting.clear()
 
     def outdate(self) -> None:
         """The server has loaded something: whatever is known of what it has loaded may be wrong."""
@@ -155,14 +162,17 @@ _turns: dict[Hashable, Turns] = {}
 def turns(key: Hashable) -> Turns:
     """Return the process's turns for a server."""
     with _lock:
-        return _turns.setdefault(key, Turns())
+        if key not in _turns:
+            _turns[key] = Turns()
+        return _turns[key]
 
 
 def _begin_anew() -> None:
     """A child process has none of the calls that its parent is making."""
     global _lock  # noqa: PLW0603 - another thread may have held it when the process was forked
     _lock = threading.Lock()
-    _turns.clear()
+    for item in _turns.values():  # who holds on to one goes on to use it
+        item.forget()
 
 
 if hasattr(os, "register_at_fork"):

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from lmbridge.turns import Turns
+from lmbridge.turns import Turn, Turns
 
 
 class Listings:
@@ -24,7 +24,12 @@ def listings() -> Listings:
 @pytest.fixture
 def turn_of(listings):
     shared = Turns()
-    return lambda model, loads=False, key="k": shared.turn(model, loads=loads, listings=listings, key=key)
+
+    def make(model: str, *, loads: bool = False, key: str = "k") -> Turn:
+        shared.remember(listings, key)
+        return shared.turn(model, loads=loads)
+
+    return make
 
 
 async def begins(turn) -> bool:
