@@ -32,7 +32,6 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     body = await body_of(request)
     job = await chat_job(core, body)
     if body.get("stream"):
-        usage = bool((body.get("stream_options") or {}).get("include_usage"))
         return await ChatStream(request, job, include_usage=wants_usage(body)).run()
     summary = await finished_summary(request, job)
     answer = {

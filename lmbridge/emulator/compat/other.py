@@ -33,7 +33,6 @@ async def completions(request: web.Request) -> web.StreamResponse:
     job.turns = (Turn("user", prompt),)
     job.completion = True
     if body.get("stream"):
-        usage = bool((body.get("stream_options") or {}).get("include_usage"))
         return await ChatStream(request, job, include_usage=wants_usage(body), legacy=True).run()
     summary = await finished_summary(request, job)
     choice = {"index": 0, "text": summary.text, "logprobs": None, "finish_reason": finish_reason(summary)}

@@ -1,12 +1,11 @@
 """Whatever a body holds, every route answers it: with a result or an error of its own, never by failing."""
 
 import copy
-import itertools
 
 import pytest
 
 TEXT, VISION, EMBEDDING = "ibm/granite-4-micro", "qwen3-vl-4b", "text-embedding-nomic-embed-text-v1.5"
-JUNK = (None, -7, 1e308, "", "\ud800", [], [None], {}, {"type": "x"}, True)
+JUNK = (None, -7, 1e308, "", "\ud800", [None], {"type": "x"}, True)
 FUNCTION = {"name": "add", "description": "d", "parameters": {"type": "object", "properties": {"a": {}}}}
 CALL = {"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -121,13 +120,14 @@ def changed(body, path, junk):
     return body
 
 
+@pytest.mark.parametrize("junk", JUNK, ids=repr)
 @pytest.mark.parametrize("route", BODIES)
-async def test_no_part_of_a_body_makes_a_route_fail(make_lmstudio_emulator, connect, route):
+async def test_no_part_of_a_body_makes_a_route_fail(make_lmstudio_emulator, connect, route, junk):
     emulator = await make_lmstudio_emulator(
         loaded=(TEXT, VISION, EMBEDDING), responses_structured_output=True
     )
     http = await connect(emulator)
-    for path, junk in itertools.product(paths(BODIES[route]), JUNK):
+    for path in paths(BODIES[route]):
         body = changed(BODIES[route], path, junk)
         async with http.session.post(route, json=body) as answer:
             await answer.read()
