@@ -24,6 +24,15 @@ async def client(emulator: Emulator) -> AsyncIterator[lms.AsyncClient]:
         yield client
 
 
+@pytest_asyncio.fixture
+async def openai_client(emulator: Emulator) -> AsyncIterator[Any]:
+    """OpenAI's asynchronous client of ``emulator``, which does not ask twice."""
+    from openai import AsyncOpenAI
+
+    async with AsyncOpenAI(base_url=f"{emulator.url}/v1", api_key="x", max_retries=0) as client:
+        yield client
+
+
 @pytest.fixture
 def consumed() -> Callable[..., Any]:
     """Read a stream to its end and return its pieces by their kind, and its result."""
