@@ -1,4 +1,4 @@
-"""The reference of commands, errors, events and hooks, generated from the code.
+"""The reference of commands, errors, events, hooks and the emulator, generated from the code.
 
 ``python docs/make_reference.py [--check] [FOLDER]`` brings ``docs/reference``, or ``FOLDER``, up to date;
 with ``--check`` it only says, by its exit status, whether it is. What is outside the marks is written by
@@ -6,6 +6,7 @@ hand.
 """
 
 import inspect
+import itertools
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,9 @@ from lmbridge.catalog import Capabilities, FallbackKey, LoadedInstance, Model, P
 from lmbridge.cli.app import app
 from lmbridge.cli.exits import code_of
 from lmbridge.context import Context
+from lmbridge.emulator.behaviours import behaviours
+from lmbridge.emulator.settings import Evidence, Pace
+from lmbridge.emulator.switches import switches
 from lmbridge.hookspecs import OPTIONAL_HOOKS, HookSpecs
 
 _FOLDER = Path(__file__).parent / "reference"
@@ -146,8 +150,49 @@ def _requests() -> str:
     return _structs(*(cls for cls in classes if isinstance(cls, type)))
 
 
+# -- the emulator --------------------------------------------------------------------------------------------
+
+
+def _evidence_counts() -> str:
+    known = [row.evidence for row in behaviours()] + [switch.evidence for switch in switches()]
+    counted = ((mark, str(known.count(mark))) for mark in typing.get_args(Evidence))
+    return table(("mark", "behaviours and switches"), counted)
+
+
+def _behaviours() -> str:
+    parts = []
+    for area, rows in itertools.groupby(behaviours(), key=lambda row: row.area):
+        listed = ((row.subject, row.says, row.evidence, row.source) for row in rows)
+        parts.append(f"### {area}\n\n{table(('what', 'does', 'known', 'source'), listed)}")
+    return "\n".join(parts)
+
+
+def _switches() -> str:
+    rows = (
+        (
+            f"`{switch.name}`",
+            switch.meaning,
+            switch.kind,
+            _default(switch.default),
+            switch.evidence,
+            switch.source,
+        )
+        for switch in switches()
+    )
+    return table(("switch", "meaning", "takes", "default", "known", "source"), rows)
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, Pace):
+        return "visible"
+    if value is None or value == ():
+        return "none"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
 _PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "cli.md": {"commands": lambda: commands(app, "lmbridge")},
+    "emulator.md": {"summary": _evidence_counts, "behaviours": _behaviours, "switches": _switches},
     "errors.md": {"tree": _error_tree, "attributes": _error_attributes, "classes": _error_classes},
     "events.md": {
         "events": _events,

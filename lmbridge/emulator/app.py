@@ -15,6 +15,7 @@ from lmbridge.emulator.compat import other as compat_other
 from lmbridge.emulator.compat.messages import route as compat_messages
 from lmbridge.emulator.compat.responses import route as compat_responses
 from lmbridge.emulator.errors import EmulatedError
+from lmbridge.emulator.evidence import known
 from lmbridge.emulator.http_support import (
     CORE,
     Handler,
@@ -67,6 +68,9 @@ COMPATIBLE: dict[tuple[str, str], Handler] = {
 }
 
 
+@known(
+    "observed", "clients that look for the server", "Answers that `lmstudio` is true, without a token, too."
+)
 async def greeting(request: web.Request) -> web.StreamResponse:
     """Say that this is LM Studio, or be another program on its port."""
     mode = request.app[CORE].settings.greeting
@@ -78,6 +82,7 @@ async def greeting(request: web.Request) -> web.StreamResponse:
     return web.Response(text=text, content_type=kind)
 
 
+@known("observed", "lmstudio-bug-tracker#1680, #1879", "Answers 200 with an `error`.")
 async def unknown_route(request: web.Request) -> web.StreamResponse:
     """Answer 200 with an error, as the real server does (observed, bug-tracker#1879)."""
     message = f"Unexpected endpoint or method. ({request.method} {request.path})"

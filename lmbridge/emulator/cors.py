@@ -1,4 +1,4 @@
-"""Pages of other origins: the server's setting "Enable CORS" (docs: cli/serve/server-start)."""
+"""Pages of other origins: the server's setting "Enable CORS" (`lms server start --cors`)."""
 
 from __future__ import annotations
 

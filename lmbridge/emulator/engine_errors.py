@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from lmbridge.emulator.errors import EmulatedError
+from lmbridge.emulator.evidence import known
 
 
+@known("assumed", "lmstudio-bug-tracker#1653: no queue was seen")
 def queue_full(key: str) -> EmulatedError:
-    """Too many predictions wait for the instance (that there may be no queue: bug-tracker#1653)."""
+    """Too many predictions wait for the instance."""
     return EmulatedError(
         f"Model '{key}' has too many requests waiting.",
         status=429,
@@ -15,6 +17,7 @@ def queue_full(key: str) -> EmulatedError:
     )
 
 
+@known("assumed", "LM Studio docs, rest/chat does not say")
 def context_refused(key: str, loaded: int, asked: int) -> EmulatedError:
     """The model is loaded with another context than the request asks for."""
     return EmulatedError(
@@ -24,6 +27,7 @@ def context_refused(key: str, loaded: int, asked: int) -> EmulatedError:
     )
 
 
+@known("assumed", "the words of llama.cpp")
 def engine_blind(key: str) -> EmulatedError:
     """A picture for a model without eyes, in llama.cpp's words."""
     message = "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lmbridge.emulator.evidence import known
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -87,26 +89,30 @@ class EmulatedError(Exception):
         return error
 
 
+@known("documented", "LM Studio docs, rest/streaming-events")
 def missing(param: str) -> EmulatedError:
-    """A required field is absent (docs: rest/streaming-events)."""
+    """A required field is absent."""
     return EmulatedError(f'"{param}" is required', code="missing_required_parameter", param=param)
 
 
+@known("assumed", "no text was published")
 def wrong_type(param: str, expected: str) -> EmulatedError:
-    """A field has the wrong type; the text is assumed."""
+    """A field has the wrong type."""
     return EmulatedError(
         f"Invalid type for '{param}': expected {expected}.", code="invalid_type", param=param
     )
 
 
+@known("observed", "Caption-Creator#4, lmstudio-bug-tracker#2024")
 def unknown_keys(keys: list[str]) -> EmulatedError:
-    """A strict route met keys it does not know (observed, comfyui Caption-Creator#4)."""
+    """A strict route met keys it does not know."""
     listed = ", ".join(f"'{key}'" for key in keys)
     return EmulatedError(f"Unrecognized key(s) in object: {listed}", code="unrecognized_keys", param=keys[0])
 
 
+@known("observed", "opencode-lmstudio#41")
 def no_token() -> EmulatedError:
-    """No API token was sent (observed, opencode-lmstudio#41)."""
+    """No API token was sent."""
     return EmulatedError(
         "An LM Studio API token is required to make requests to this server, but none was provided using the "
         "Authorization header using the 'Bearer' scheme (i.e., 'Authorization: Bearer $LM_API_TOKEN'). "
@@ -117,8 +123,10 @@ def no_token() -> EmulatedError:
     )
 
 
+@known("observed", "opencode-lmstudio#41, that it is refused")
+@known("assumed", "no text was published", "Its text names the token as invalid.")
 def wrong_token() -> EmulatedError:
-    """The API token is malformed or unknown (observed that it is refused; the text is assumed)."""
+    """The API token is malformed or unknown."""
     return EmulatedError(
         "Invalid LM Studio API token. Learn more at: https://lmstudio.ai/docs/developer/core/authentication.",
         status=401,
@@ -127,8 +135,14 @@ def wrong_token() -> EmulatedError:
     )
 
 
+@known("observed", "agent-zero#215, lmstudio-bug-tracker#1730")
+@known(
+    "assumed",
+    "the routes of /api/v1 were not published",
+    "On `/api/v1` it has the same text, status 400, or 404 with JIT off, and the type `model_not_found`.",
+)
 def unknown_model(key: str, known: Iterable[str], *, jit: bool) -> EmulatedError:
-    """No downloaded (or, without JIT, no loaded) model has this key (observed; the status is assumed)."""
+    """No downloaded (or, without JIT, no loaded) model has this key."""
     names = list(known)
     listed = ", ".join(names)
     if jit:
@@ -155,8 +169,9 @@ def unknown_model(key: str, known: Iterable[str], *, jit: bool) -> EmulatedError
     )
 
 
+@known("observed", "lmstudio-bug-tracker#1730")
 def nothing_loaded() -> EmulatedError:
-    """No model is named, or none may be loaded, and none is (observed, bug-tracker#1730)."""
+    """No model is named, or none may be loaded, and none is."""
     return EmulatedError(
         "No models loaded. Please load a model in the developer page or use the 'lms load' command.",
         native_type="model_not_found",
@@ -170,8 +185,9 @@ def nothing_loaded() -> EmulatedError:
     )
 
 
+@known("documented", "lmstudio-js, generic.noModelMatchingQuery")
 def no_instance(query: dict[str, Any], loaded: list[str]) -> EmulatedError:
-    """A handle names no loaded instance (lmstudio-js: generic.noModelMatchingQuery)."""
+    """A handle of the SDK names no loaded instance."""
     return EmulatedError(
         "No model found that fits the query",
         status=404,
@@ -185,8 +201,14 @@ def no_instance(query: dict[str, Any], loaded: list[str]) -> EmulatedError:
     )
 
 
+@known("documented", "lmstudio-js, generic.identifierNotFound")
+@known(
+    "assumed",
+    "LM Studio docs, rest/unload does not say",
+    "On `/api/v1` it is a 404 of the type `model_not_found`.",
+)
 def unknown_instance(identifier: str, loaded: list[str]) -> EmulatedError:
-    """An instance to unload does not exist (code: lmstudio-js; the text of `/api/v1` is assumed)."""
+    """An instance to unload does not exist."""
     return EmulatedError(
         f"Model instance '{identifier}' not found.",
         status=404,
@@ -202,8 +224,9 @@ def unknown_instance(identifier: str, loaded: list[str]) -> EmulatedError:
     )
 
 
+@known("documented", "lmstudio-js, generic.domainMismatch")
 def domain_mismatch(key: str, actual: str, expected: str) -> EmulatedError:
-    """An embedding model was asked to chat, or the reverse (lmstudio-js: generic.domainMismatch)."""
+    """An embedding model was asked to chat, or the reverse."""
     return EmulatedError(
         f"Model {key!r} is of domain {actual!r}, but {expected!r} was expected.",
         code="model_not_found",
@@ -217,8 +240,9 @@ def domain_mismatch(key: str, actual: str, expected: str) -> EmulatedError:
     )
 
 
+@known("observed", "agent-zero#215")
 def load_failed(key: str) -> EmulatedError:
-    """There is no memory for the model (observed, agent-zero#215)."""
+    """There is no memory for the model."""
     return EmulatedError(
         f'Failed to load model "{key}". Error: Model loading aborted due to insufficient system resources. '
         "Overloading the system will likely cause it to freeze. If you believe this is a mistake, you can "
@@ -230,13 +254,15 @@ def load_failed(key: str) -> EmulatedError:
     )
 
 
+@known("assumed", "no text was published")
 def load_cancelled(key: str) -> EmulatedError:
     """A load was stopped by the client that began it."""
     return EmulatedError(f'Failed to load model "{key}". Error: Operation canceled.', status=500)
 
 
+@known("observed", "lmstudio-bug-tracker#1755, #2255")
 def crashed() -> EmulatedError:
-    """The engine died (observed, bug-tracker#1755)."""
+    """The engine died."""
     return EmulatedError(
         "The model has crashed without additional information. (Exit code: null)",
         status=500,
@@ -245,8 +271,9 @@ def crashed() -> EmulatedError:
     )
 
 
+@known("documented", "lmstudio-js, generic.specificModelUnloaded")
 def unloaded() -> EmulatedError:
-    """The model was unloaded under a running prediction (lmstudio-js: generic.specificModelUnloaded)."""
+    """The model was unloaded under a running prediction."""
     return EmulatedError(
         "Model unloaded.",
         status=500,
@@ -260,8 +287,10 @@ class ContextOverflow(EmulatedError):
     """The prompt does not fit the context."""
 
 
+@known("observed", "lmstudio-bug-tracker#1188, the code")
+@known("assumed", "OpenAI's Responses API", "Its text and status are OpenAI's.")
 def no_previous_response(response_id: str) -> EmulatedError:
-    """A response to continue is not stored (code: bug-tracker#1188; text and status as OpenAI's)."""
+    """A response to continue is not stored."""
     return EmulatedError(
         f"Previous response with id '{response_id}' not found.",
         code="previous_response_not_found",
@@ -269,8 +298,9 @@ def no_previous_response(response_id: str) -> EmulatedError:
     )
 
 
+@known("observed", "openclaude#353, lmstudio-bug-tracker#2322")
 def overflow(style: str, prompt: int, context: int) -> ContextOverflow:
-    """The prompt does not fit the context, in the words of several engines (observed, openclaude#353)."""
+    """The prompt does not fit the context, in the words of one of several engines."""
     advice = "Try to load the model with a larger context length, or provide a shorter input"
     texts = {
         "0.4": "The number of tokens to keep from the initial prompt is greater than the context length "
@@ -283,15 +313,17 @@ def overflow(style: str, prompt: int, context: int) -> ContextOverflow:
     return ContextOverflow(texts[style], as_string=True)
 
 
+@known("observed", "comfyui-deno-custom-nodes#24, #68")
 def no_reasoning(key: str) -> EmulatedError:
-    """A reasoning setting for a model that has none (observed, comfyui-deno-custom-nodes#24)."""
+    """A reasoning setting was sent to a model that has none."""
     return EmulatedError(
         f"Model '{key}' does not expose reasoning configuration.", code="invalid_value", param="reasoning"
     )
 
 
+@known("observed", "localmind#75")
 def wrong_reasoning(key: str, value: object, allowed: Iterable[str]) -> EmulatedError:
-    """A reasoning setting that the model does not take (observed, localmind#75)."""
+    """A model does not take this reasoning setting."""
     listed = ", ".join(f"'{option}'" for option in allowed)
     return EmulatedError(
         f"Reasoning setting '{value}' is not supported by model '{key}'. Supported settings: {listed}.",
@@ -300,24 +332,29 @@ def wrong_reasoning(key: str, value: object, allowed: Iterable[str]) -> Emulated
     )
 
 
+@known("observed", "lmstudio-bug-tracker#1027, #1120, #1752")
 def not_base64() -> EmulatedError:
-    """A picture that is no data URL (observed, bug-tracker#1752)."""
+    """A picture is no data URL."""
     return EmulatedError("'url' field must be a base64 encoded image.", as_string=True, param="input")
 
 
+@known("observed", "lmstudio-bug-tracker#2003, that it is refused")
+@known("assumed", "no text was published", "Its text says that the picture could not be processed.")
 def bad_picture() -> EmulatedError:
-    """A picture that cannot be decoded, or is too large (refusal observed; text assumed)."""
+    """A picture cannot be decoded, or is too large."""
     return EmulatedError("Failed to process image.", as_string=True, param="input")
 
 
+@known("assumed", "no text was published")
 def no_vision(key: str) -> EmulatedError:
-    """A picture for a model without eyes (the text is assumed)."""
+    """A picture was sent to a model without eyes."""
     message = "Model does not support images. Please use a model that does."
     return EmulatedError(message, as_string=True, param="input", title=f"{message} ({key})")
 
 
+@known("observed", "lmstudio-bug-tracker#669")
 def unknown_role(role: object) -> EmulatedError:
-    """A message of a chat completion has a role that there is not (observed, bug-tracker#669)."""
+    """A message of a chat completion has a role that there is not."""
     return EmulatedError(
         "'messages' array must only contain objects with a 'role' field that is in [user, assistant, system, "
         f"tool]. Got '{role}'",
@@ -326,6 +363,7 @@ def unknown_role(role: object) -> EmulatedError:
     )
 
 
+@known("observed", "lmstudio-bug-tracker#189, #670, for the string form")
 def invalid(message: str, param: str | None = None) -> EmulatedError:
     """Another invalid request on a compatible route, as a string."""
     return EmulatedError(message, as_string=True, param=param)

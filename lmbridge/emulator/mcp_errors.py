@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from lmbridge.emulator.errors import EmulatedError
+from lmbridge.emulator.evidence import known
 
 
+@known("observed", "a third-party client that was run against 0.4")
 def plugin_denied(plugin: str) -> EmulatedError:
-    """The token does not permit an MCP server (observed by a third-party client)."""
+    """The token does not permit an MCP server."""
     return EmulatedError(
         f"Permission denied to use plugin {plugin}",
         status=403,
@@ -15,23 +17,27 @@ def plugin_denied(plugin: str) -> EmulatedError:
     )
 
 
+@known("observed", "a third-party client that was run against 0.4")
 def dead_plugin(plugin: str) -> EmulatedError:
-    """An MCP plugin is not running (observed by a third-party client)."""
+    """An MCP plugin is not running."""
     kind = "plugin_connection_error"
     return EmulatedError(
         f"Cannot find plugin handle for plugin {plugin}", status=500, native_type=kind, code=kind
     )
 
 
+@known("observed", "a third-party client that was run against 0.4")
 def offline_plugin(plugin: str) -> EmulatedError:
-    """An MCP plugin runs but does not list its tools (observed by a third-party client)."""
+    """An MCP plugin runs but does not list its tools."""
     kind = "plugin_connection_error"
     message = f"Unable to get plugin tools for plugin {plugin}"
     return EmulatedError(message, status=500, native_type=kind, code=kind)
 
 
+@known("documented", "LM Studio docs, rest/streaming-events, the type")
+@known("assumed", "lmstudio-bug-tracker#1073 has another case", "Its text names the server.")
 def unreachable(label: str, *, native: bool) -> EmulatedError:
-    """A remote MCP server does not answer (types: rest/streaming-events, bug-tracker#1073; text assumed)."""
+    """A remote MCP server does not answer."""
     kind = "mcp_connection_error"
     return EmulatedError(
         f"Failed to connect to MCP server '{label}'.",
@@ -43,8 +49,9 @@ def unreachable(label: str, *, native: bool) -> EmulatedError:
     )
 
 
+@known("observed", "lmstudio-bug-tracker#1073")
 def no_server_url(label: str) -> EmulatedError:
-    """An MCP tool of `/v1/responses` names no address, and no installed server (bug-tracker#1073)."""
+    """An MCP tool of `/v1/responses` names no address, and no installed server."""
     return EmulatedError(
         f"Tool for MCP server '{label}' requires a non-empty 'server_url' for a remote MCP server connection "
         "to be attempted. To use this MCP server via a locally running LM Studio plugin, add this MCP server "
@@ -56,6 +63,7 @@ def no_server_url(label: str) -> EmulatedError:
     )
 
 
+@known("observed", "lmstudio-bug-tracker#1168, for a local one")
 def denied(label: str, place: str) -> EmulatedError:
     """The settings or the token forbid an MCP server of `/v1/responses`.
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
-PAGES = ("cli.md", "errors.md", "events.md", "hooks.md")
+PAGES = ("cli.md", "emulator.md", "errors.md", "events.md", "hooks.md")
 
 
 def make(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -67,3 +67,12 @@ def test_what_authors_and_users_meet_is_in_the_reference():
     for command in ("chat", "demo", "emulator", "config", "providers", "models load"):
         assert f"## lmbridge {command}\n" in pages["cli.md"]
     assert "`--image`, `-i` PATH (repeatable)" in pages["cli.md"]
+    for row in (
+        "| `POST /v1/messages` |",
+        "| `predict` (llm) |",
+        "| `chat.end` |",
+        "| `fragment` |",
+        "| `jit` |",
+        "| no token |",
+    ):
+        assert row in pages["emulator.md"], row

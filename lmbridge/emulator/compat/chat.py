@@ -15,6 +15,7 @@ from lmbridge.emulator.compat.answer import (
 )
 from lmbridge.emulator.compat.request import chat_job, wants_usage
 from lmbridge.emulator.compat.stream import ChatStream
+from lmbridge.emulator.evidence import known
 from lmbridge.emulator.http_support import CORE, body_of, json_response
 from lmbridge.emulator.leaks import content_of, reasoning_field
 
@@ -26,6 +27,41 @@ if TYPE_CHECKING:
     from lmbridge.emulator.job import Job, Summary
 
 
+@known(
+    "documented",
+    "LM Studio docs, openai-compat/chat-completions",
+    "Answers a conversation in OpenAI's form, whole or as a stream; unknown keys are ignored.",
+)
+@known(
+    "observed",
+    "lmstudio-bug-tracker#378, #676",
+    "Every delta repeats the role; the stream ends with `[DONE]`.",
+)
+@known(
+    "documented",
+    "LM Studio changelog 0.3.18",
+    "A stream tells its usage only with `stream_options.include_usage`.",
+)
+@known(
+    "observed", "lmstudio-bug-tracker#1602, #1698", "`system_fingerprint` is the model, and `stats` is empty."
+)
+@known(
+    "observed",
+    "lmstudio-python#182",
+    "A reasoning effort that the model does not take falls back with a warning in the log.",
+)
+@known("observed", "lmstudio-bug-tracker#2057", "`reasoning_effort` is `none` to switch thinking off.")
+@known(
+    "observed",
+    "lmstudio-bug-tracker#189, #670",
+    "`response_format` of type `json_object` and objects as `tool_choice` are refused.",
+)
+@known(
+    "documented",
+    "LM Studio docs, rest/endpoints",
+    "`/api/v0` adds `stats`, `model_info` and `runtime` to a whole answer.",
+)
+@known("observed", "lmstudio-bug-tracker#676, lmstudio-js#320", "Chunks of `/api/v0` lack those.")
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Answer a chat completion, streamed or not."""
     core = request.app[CORE]

@@ -11,6 +11,7 @@ from lmbridge.emulator.compat.request import common_job, wants_usage
 from lmbridge.emulator.compat.stream import ChatStream
 from lmbridge.emulator.conversation import Turn
 from lmbridge.emulator.embedding import embed
+from lmbridge.emulator.evidence import known
 from lmbridge.emulator.http_support import CORE, body_of, json_response, number_of, present_record, text_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lmbridge.emulator.instances import Instance
 
 
+@known("documented", "LM Studio docs, openai-compat/completions", "Continues a text.")
 async def completions(request: web.Request) -> web.StreamResponse:
     """Continue a text."""
     core = request.app[CORE]
@@ -50,6 +52,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
     return json_response(answer)
 
 
+@known("documented", "LM Studio docs, openai-compat/embeddings", "Embeds one text or several.")
 async def embeddings(request: web.Request) -> web.StreamResponse:
     """Embed one text or several."""
     core = request.app[CORE]
@@ -101,6 +104,9 @@ async def loaded_instance(
     return await load.watch(unseen)
 
 
+@known(
+    "documented", "LM Studio docs, core/headless", "Lists what is downloaded, or without JIT what is loaded."
+)
 async def v1_models(request: web.Request) -> web.StreamResponse:
     """List models: with JIT all that are downloaded, else those that are loaded (docs: core/headless)."""
     instances = request.app[CORE].instances
@@ -132,6 +138,12 @@ def _v0_model(core: Core, model: CatalogModel) -> dict[str, Any]:
     return entry
 
 
+@known(
+    "documented",
+    "LM Studio docs, rest/endpoints",
+    "Lists the downloaded models with state, type and quantization.",
+)
+@known("observed", "zed#25606", "A loaded model also shows `loaded_context_length`.")
 async def v0_models(request: web.Request) -> web.StreamResponse:
     """List the downloaded models (docs: rest/endpoints)."""
     core = request.app[CORE]
@@ -139,6 +151,7 @@ async def v0_models(request: web.Request) -> web.StreamResponse:
     return json_response({"object": "list", "data": data})
 
 
+@known("documented", "LM Studio docs, rest/endpoints", "Shows one model.")
 async def v0_model(request: web.Request) -> web.StreamResponse:
     """Show one model."""
     core = request.app[CORE]

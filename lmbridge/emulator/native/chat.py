@@ -10,6 +10,7 @@ from lmbridge.emulator import errors, mcp, pictures
 from lmbridge.emulator import job as events
 from lmbridge.emulator.conversation import Conversation, Picture, Turn
 from lmbridge.emulator.errors import ContextOverflow, EmulatedError
+from lmbridge.emulator.evidence import known
 from lmbridge.emulator.http_support import (
     CORE,
     EventStream,
@@ -50,6 +51,26 @@ FIELDS = frozenset(
 EFFORTS = ("off", "low", "medium", "high", "xhigh", "on")
 
 
+@known(
+    "documented",
+    "LM Studio docs, rest/chat",
+    "Answers one input, whole or as a stream, loads the model if need be, and stores the chat by default.",
+)
+@known(
+    "documented",
+    "LM Studio docs, rest/chat",
+    "Output is a list of reasoning, tool calls and messages in their order; no field tells why it ended.",
+)
+@known(
+    "documented",
+    "LM Studio docs, rest/chat",
+    "A response id is `resp_` and 48 hexadecimal digits, and can be continued more than once.",
+)
+@known(
+    "observed",
+    "LM Studio docs repository#253, comfyui-vrgamedevgirl#135",
+    "A text item has the type `text` and its text in `content`, unlike the documentation's table.",
+)
 async def chat(request: web.Request) -> web.StreamResponse:
     """Answer a chat request."""
     core = request.app[CORE]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmbridge.emulator import errors
 from lmbridge.emulator.errors import EmulatedError
+from lmbridge.emulator.evidence import known
 from lmbridge.emulator.http_support import CORE, body_of, json_response, number_of, text_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,16 @@ LOAD_FIELDS = (
 )
 
 
+@known(
+    "documented",
+    "LM Studio docs, rest/list",
+    "Lists the downloaded models with capabilities, variants and loaded instances.",
+)
+@known(
+    "observed",
+    "cline#13472, openfox#49",
+    "The usable context is that of the loaded instance, not `max_context_length`.",
+)
 async def list_models(request: web.Request) -> web.StreamResponse:
     """List all downloaded models with their loaded instances."""
     core = request.app[CORE]
@@ -82,6 +93,17 @@ def load_config(instance: Instance) -> dict[str, Any]:
     return dict(instance.config)
 
 
+@known(
+    "documented",
+    "LM Studio docs, rest/load",
+    "Loads without progress and answers id, seconds and, if asked, the configuration.",
+)
+@known("observed", "openclaw#75921", "A load by hand has no TTL and is never evicted.")
+@known(
+    "observed",
+    "lmstudio-bug-tracker#1714, #2061",
+    "Loads by the API have four parallel slots, whatever the application says.",
+)
 async def load_model(request: web.Request) -> web.StreamResponse:
     """Load a model by hand: no TTL, never evicted (observed, openclaw#75921)."""
     core = request.app[CORE]
@@ -154,6 +176,7 @@ async def _load(
     return await load.watch(unseen), load.seconds
 
 
+@known("documented", "LM Studio docs, rest/unload", "Unloads an instance by its id.")
 async def unload_model(request: web.Request) -> web.StreamResponse:
     """Unload an instance by its id."""
     core = request.app[CORE]
@@ -163,6 +186,11 @@ async def unload_model(request: web.Request) -> web.StreamResponse:
     return json_response({"instance_id": core.instances.unload(identifier).id})
 
 
+@known(
+    "documented",
+    "LM Studio docs, rest/download",
+    "Begins a download of a catalogue key or a Hugging Face address, or says that it is there.",
+)
 async def download_model(request: web.Request) -> web.StreamResponse:
     """Begin a download."""
     core = request.app[CORE]
@@ -176,6 +204,11 @@ async def download_model(request: web.Request) -> web.StreamResponse:
     return json_response(core.downloads.started_body(job))
 
 
+@known(
+    "documented",
+    "LM Studio docs, rest/download-status",
+    "Tells how far a download is; speed and estimate only while it runs.",
+)
 async def download_status(request: web.Request) -> web.StreamResponse:
     """Tell how far a download is."""
     downloads = request.app[CORE].downloads

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmbridge.emulator import errors
 from lmbridge.emulator.errors import EmulatedError
+from lmbridge.emulator.evidence import known
 from lmbridge.emulator.sdk.info import fields_of, instance_info, load_options, model_info
 
 if TYPE_CHECKING:
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
     from lmbridge.emulator.sdk.channel import Channel
 
 
+@known(
+    "proved",
+    "SDK 1.5.0 and 1.6.0b1 against a server of this protocol",
+    "Returns a loaded instance, whatever configuration is asked for, else loads one with progress.",
+)
+@known("documented", "lmstudio-js, LoadChannel", "Others that were loaded so are named as they are unloaded.")
+@known(
+    "proved",
+    "SDK 1.5.0 and 1.6.0b1 against a server of this protocol",
+    "A `cancel` of the client stops the load.",
+)
 async def get_or_load(channel: Channel) -> None:
     """`getOrLoad`: return a loaded model, else load it as one that a request named."""
     instances = channel.peer.core.instances
@@ -40,6 +52,11 @@ async def get_or_load(channel: Channel) -> None:
     await channel.send("loadSuccess", info=instance_info(instance))
 
 
+@known(
+    "proved",
+    "SDK 1.5.0 and 1.6.0b1 against a server of this protocol",
+    "Always loads a new instance, by default `key`, `key:2`, ...",
+)
 async def load_model(channel: Channel) -> None:
     """`loadModel`: always a new instance."""
     instances = channel.peer.core.instances
@@ -59,6 +76,7 @@ async def load_model(channel: Channel) -> None:
     await channel.send("success", info=instance_info(instance))
 
 
+@known("documented", "lmstudio-js, RepositoryPort", "Downloads a model with progress.")
 async def download_model(channel: Channel) -> None:
     """`downloadModel` of the repository."""
     core = channel.peer.core

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lmbridge.emulator import errors
 from lmbridge.emulator import job as events
 from lmbridge.emulator.errors import EmulatedError
+from lmbridge.emulator.evidence import known
 from lmbridge.emulator.generation import Generation
 from lmbridge.emulator.job import Done, EngineEvent, Summary, Token
 from lmbridge.emulator.leaks import tags
@@ -25,11 +26,28 @@ _REASONING = {
 }
 
 
+@known(
+    "proved",
+    "SDK 1.5.0 and 1.6.0b1 against a server of this protocol",
+    "Reports the prompt, streams fragments with their reasoning type, ends with `success` and stats.",
+)
+@known(
+    "proved",
+    "SDK 1.5.0 and 1.6.0b1 against a server of this protocol",
+    "After a `cancel` it ends with the stop reason `userStopped` and what was said.",
+)
+@known(
+    "documented",
+    "lmstudio-js, PredictionChannel",
+    "Calls of tools come as packets of their own: start, name, arguments, end.",
+)
+@known("documented", "lmstudio-js, lms-communication", "A failure is a `channelError`, not a packet.")
 async def predict(channel: Channel) -> None:
     """`predict`: stream fragments, then `success` with the stats; a cancel ends with `userStopped`."""
     await _run(channel, channel.parameter.get("history"))
 
 
+@known("documented", "lmstudio-js, LLM namespace", "Continues a text.")
 async def complete_raw_text(channel: Channel) -> None:
     """`completeRawText`: continue a text (the Python client asks `predict` for it, with a layer)."""
     prompt = channel.parameter.get("rawPrompt")

@@ -9,6 +9,7 @@ from lmbridge.emulator import errors, pictures, tokens
 from lmbridge.emulator.conversation import formatted
 from lmbridge.emulator.embedding import embed
 from lmbridge.emulator.errors import EmulatedError
+from lmbridge.emulator.evidence import known
 from lmbridge.emulator.sdk.channel import Peer
 from lmbridge.emulator.sdk.info import PREDICTION_DEFAULTS, as_pairs, instance_info, load_config, model_info
 from lmbridge.emulator.sdk.request import conversation
@@ -33,6 +34,7 @@ def _instance(peer: Peer, parameter: Any, key: str = "specifier") -> Instance:
     return instance
 
 
+@known("documented", "lmstudio-js, SystemPort", "Lists the downloaded models.")
 async def list_downloaded(peer: Peer, _parameter: Any) -> list[dict[str, Any]]:
     """`listDownloadedModels`."""
     listing = [model_info(model) for model in peer.core.instances.downloaded()]
@@ -41,6 +43,7 @@ async def list_downloaded(peer: Peer, _parameter: Any) -> list[dict[str, Any]]:
     return listing
 
 
+@known("documented", "lmstudio-js, 2.0", "Lists the variants of a model.")
 async def list_variants(peer: Peer, parameter: Any) -> list[dict[str, Any]]:
     """`listDownloadedModelVariants`: the variants of one model (lmstudio-js 2.0)."""
     model = _model(peer, _of(parameter, "modelKey"))
@@ -55,21 +58,27 @@ def _model(peer: Peer, key: str) -> CatalogModel:
     return model
 
 
+@known("documented", "lmstudio-js, SystemPort", "Tells version and build.")
 async def version(peer: Peer, _parameter: Any) -> dict[str, Any]:
     """`version`."""
     return {"version": peer.core.settings.version, "build": 1}
 
 
+@known("documented", "lmstudio-js, SystemPort", "Tells process and version.")
 async def info(peer: Peer, _parameter: Any) -> dict[str, Any]:
     """`info`."""
     return {"pid": 1, "isDaemon": False, "version": peer.core.settings.version}
 
 
+@known("documented", "lmstudio-js, model namespaces", "Lists the loaded instances of the namespace.")
 async def list_loaded(peer: Peer, _parameter: Any) -> list[dict[str, Any]]:
     """`listLoaded`."""
     return [instance_info(instance) for instance in peer.core.instances.loaded(peer.kind)]
 
 
+@known(
+    "documented", "lmstudio-js, model namespaces", "Shows the instance that a specifier means, or nothing."
+)
 async def get_model_info(peer: Peer, parameter: Any) -> dict[str, Any] | None:
     """`getModelInfo`."""
     try:
@@ -80,23 +89,36 @@ async def get_model_info(peer: Peer, parameter: Any) -> dict[str, Any] | None:
         return None
 
 
+@known(
+    "documented", "lmstudio-js, lms-kv-config", "Shows the configuration with which an instance was loaded."
+)
 async def get_load_config(peer: Peer, parameter: Any) -> dict[str, Any]:
     """`getLoadConfig`."""
     return load_config(_instance(peer, parameter))
 
 
+@known("documented", "lmstudio-js, 2.0, lms-kv-config", "Shows what applies where a request says nothing.")
 async def get_base_prediction_config(peer: Peer, parameter: Any) -> dict[str, Any]:
     """`getBasePredictionConfig`: what applies where a request says nothing (lmstudio-js 2.0)."""
     _instance(peer, parameter)
     return as_pairs(PREDICTION_DEFAULTS)
 
 
+@known(
+    "documented", "lmstudio-js, model namespaces", "Tells what an instance does, and how many requests wait."
+)
 async def processing_state(peer: Peer, parameter: Any) -> dict[str, Any]:
     """`getInstanceProcessingState`."""
     instance = peer.core.instances.by_specifier(_of(parameter, "specifier", dict), peer.kind)
     return {"status": instance.status, "queued": len(instance.running) - instance.busy}
 
 
+@known(
+    "documented",
+    "lmstudio-js, model namespaces",
+    "Estimates the memory of a load, and whether the guardrails let it pass.",
+)
+@known("harness", "", "A model takes its size, and a tenth of it for its context.")
 async def estimate_usage(peer: Peer, parameter: Any) -> dict[str, Any]:
     """`estimateModelUsage`."""
     model = _model(peer, _of(parameter, "modelKey"))
@@ -117,35 +139,43 @@ def _passes_guardrails(peer: Peer, model: CatalogModel) -> bool:
     return peer.core.instances.fits(model) and not peer.core.settings.load_failure
 
 
+@known("documented", "lmstudio-js, model namespaces", "Unloads an instance by its identifier.")
 async def unload(peer: Peer, parameter: Any) -> None:
     """`unloadModel`."""
     peer.core.instances.unload(_of(parameter, "identifier"), peer.kind)
 
 
+@known("documented", "lmstudio-js, model namespaces", "Returns the tokens of a text.")
+@known("harness", "", "Tokens are pieces of words, the same on all routes.")
 async def tokenize(peer: Peer, parameter: Any) -> dict[str, Any]:
     """`tokenize`."""
     _instance(peer, parameter)
     return {"tokens": tokens.token_ids(_of(parameter, "inputString"))}
 
 
+@known("documented", "lmstudio-js, model namespaces", "Counts the tokens of a text.")
 async def count_tokens(peer: Peer, parameter: Any) -> dict[str, Any]:
     """`countTokens`."""
     _instance(peer, parameter)
     return {"tokenCount": tokens.count(_of(parameter, "inputString"))}
 
 
+@known("documented", "lmstudio-js, LLM namespace", "Returns a history as the model reads it.")
+@known("harness", "", "One template serves all models.")
 async def apply_template(peer: Peer, parameter: Any) -> dict[str, Any]:
     """`applyPromptTemplate`."""
     _instance(peer, parameter)
     return {"formatted": formatted(conversation(peer, _of(parameter, "history", dict)))}
 
 
+@known("documented", "lmstudio-js, LLM namespace", "Takes a draft model; none is listed as loaded.")
 async def preload_draft_model(peer: Peer, parameter: Any) -> None:
     """`preloadDraftModel`: a draft model has no instance of its own, so that none is listed."""
     _instance(peer, parameter)
     _model(peer, _of(parameter, "draftModelKey"))
 
 
+@known("documented", "lmstudio-js, embedding namespace", "Embeds a text.")
 async def embed_string(peer: Peer, parameter: Any) -> dict[str, Any]:
     """`embedString`."""
     instance = _instance(peer, parameter, "modelSpecifier")
@@ -153,6 +183,11 @@ async def embed_string(peer: Peer, parameter: Any) -> dict[str, Any]:
     return {"embedding": vectors[0]}
 
 
+@known(
+    "proved",
+    "SDK 1.5.0 and 1.6.0b1 against a server of this protocol",
+    "Keeps an upload for its client, in one frame of any size; its identifier has its name.",
+)
 async def upload_file(peer: Peer, parameter: Any) -> dict[str, Any]:
     """`uploadFileBase64`."""
     name = _of(parameter, "name")
@@ -164,6 +199,8 @@ async def upload_file(peer: Peer, parameter: Any) -> dict[str, Any]:
     return {"identifier": identifier, "fileType": file_type, "sizeBytes": len(picture.data)}
 
 
+@known("documented", "lmstudio-js, RepositoryPort", "Searches models.")
+@known("harness", "", "Only those of the catalogue are found.")
 async def search_models(peer: Peer, parameter: Any) -> dict[str, Any]:
     """`searchModels`: those of the catalogue."""
     options = _of(parameter, "opts", dict)
@@ -180,6 +217,7 @@ async def search_models(peer: Peer, parameter: Any) -> dict[str, Any]:
     return {"results": results}
 
 
+@known("documented", "lmstudio-js, RepositoryPort", "Tells what of a model can be downloaded.")
 async def download_options(peer: Peer, parameter: Any) -> dict[str, Any]:
     """`getModelDownloadOptions`."""
     identifier = _of(parameter, "modelSearchResultIdentifier", dict)

@@ -14,6 +14,7 @@ from aiohttp import WSMsgType, web
 from lmbridge.emulator import errors
 from lmbridge.emulator.aio import Tasks
 from lmbridge.emulator.errors import EmulatedError
+from lmbridge.emulator.evidence import known
 from lmbridge.emulator.http_support import CORE, dumps, present_record
 from lmbridge.emulator.sdk import load, predict, rpc
 from lmbridge.emulator.sdk.channel import Channel, ConnectionDropped, Peer
@@ -32,6 +33,7 @@ KEPT_FRAME = 1024 * 1024
 ChannelHandler = Callable[[Channel], Awaitable[None]]
 
 
+@known("documented", "lmstudio-js, SystemPort", "Stays open as long as its websocket.")
 async def alive(channel: Channel) -> None:
     """`alive`: stays open as long as its websocket (the JavaScript client's `whenDisconnected`)."""
     await channel.gone.wait()
@@ -49,6 +51,19 @@ CHANNELS: dict[tuple[str, str], ChannelHandler] = {
 }
 
 
+@known(
+    "documented", "lmstudio-js, Transport", "Frames are JSON texts: calls, channels, warnings, keep-alives."
+)
+@known(
+    "proved",
+    "SDK 1.5.0 and 1.6.0b1 against a server of this protocol",
+    "The first frame authenticates; a refusal is a string, and the socket closes.",
+)
+@known(
+    "proved",
+    "SDK 1.5.0 and 1.6.0b1 against a server of this protocol",
+    "Frames have no limit that a picture of 10 MB would meet.",
+)
 async def serve(request: web.Request) -> web.StreamResponse:
     """Serve one websocket until it closes."""
     core = request.app[CORE]

@@ -10,6 +10,7 @@ from lmbridge.emulator.compat.answer import finished_summary, served_model
 from lmbridge.emulator.compat.messages.blocks import Blocks
 from lmbridge.emulator.compat.messages.request import read
 from lmbridge.emulator.errors import ContextOverflow, EmulatedError
+from lmbridge.emulator.evidence import known
 from lmbridge.emulator.http_support import (
     CORE,
     EventStream,
@@ -35,6 +36,13 @@ _STOP = {
 }
 
 
+@known(
+    "documented",
+    "LM Studio docs, anthropic-compat/messages",
+    "Answers a conversation in Anthropic's form, whole or as a stream, with thinking and tools.",
+)
+@known("observed", "lmstudio-bug-tracker#1755", "Errors have Anthropic's form.")
+@known("assumed", "Anthropic's Messages API", "What was not seen of the events has Anthropic's form.")
 async def messages(request: web.Request) -> web.StreamResponse:
     """Answer a conversation."""
     core = request.app[CORE]

@@ -11,6 +11,7 @@ from lmbridge.emulator.compat.responses import answer
 from lmbridge.emulator.compat.responses.output import Output
 from lmbridge.emulator.compat.responses.request import Asked, read
 from lmbridge.emulator.errors import ContextOverflow, EmulatedError
+from lmbridge.emulator.evidence import known
 from lmbridge.emulator.http_support import (
     CORE,
     EventStream,
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 
+@known(
+    "documented",
+    "LM Studio docs, openai-compat/responses",
+    "Creates a response, whole or as a stream; it can be continued by its id.",
+)
+@known(
+    "observed", "lmstudio-bug-tracker#1188", "Reasoning is an item with `reasoning_text`, before the message."
+)
+@known("assumed", "OpenAI's Responses API", "What was not seen of the events has OpenAI's form.")
 async def responses(request: web.Request) -> web.StreamResponse:
     """Create a response."""
     core = request.app[CORE]
