@@ -38,9 +38,11 @@ async def test_a_stream_is_what_the_whole_answer_is(openai_client):
     text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
     done = [event.text for event in events if event.type == "response.output_text.done"]
     assert [text] == done == ["one two"]
-    assert events[-1].response.output_text == "one two"
+    whole = events[-1].response
+    whole = whole if isinstance(whole, dict) else whole.model_dump()  # 1.66 knows no text of reasoning
+    assert whole["output"][-1]["content"][0]["text"] == "one two"
     reasoning = [event.delta for event in events if event.type == "response.reasoning_text.delta"]
-    assert "".join(reasoning) == events[-1].response.output[0].content[0].text
+    assert "".join(reasoning) == whole["output"][0]["content"][0]["text"] != ""
 
 
 async def test_a_function_is_called_and_answered(openai_client):
