@@ -1,9 +1,10 @@
 """Giving the memory back: models leave the server after the last node of the prompt that uses them.
 
-The prompt's graph tells which nodes may still use a model. Which of them ComfyUI will not run, because it has
-The prompt's graph tells which nodes may still use a model. Nobody is told which of them ComfyUI will not run,
-because it has their outputs in its cache: a node whose inputs are those of its last run is taken for such. If
-that was wrong, the model is loaded once more; if a node was waited for in vain, the model leaves when the prompt ends.
+The prompt's graph tells which nodes may still use a model. ComfyUI does not tell which of them it will not
+run, having their outputs in its cache: a node whose inputs are those of its last run is taken for such. If
+that was wrong, the model is loaded once more. If a node was waited for in vain, the model leaves when the
+prompt ends.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from lmbridge.chat import Message, TextPart, ToolCallPart
+from lmbridge.chat import Message, Options, TextPart, ToolCallPart
 
 __all__ = [
     "Event",
@@ -127,6 +127,7 @@ class Finish(Struct, frozen=True, tag="finish", tag_field="type", omit_defaults=
         stats: how fast it went.
         response_id: id to continue a stored conversation with.
         notes: every adaptation and oddity that a careful reader should know of, in plain sentences.
+        options: the options as they were sent: preset filled in, what was left out taken out.
     """
 
     reason: FinishReason
@@ -134,6 +135,7 @@ class Finish(Struct, frozen=True, tag="finish", tag_field="type", omit_defaults=
     stats: Stats = Stats()
     response_id: str | None = None
     notes: tuple[str, ...] = ()
+    options: Options | None = None
 
 
 Event: TypeAlias = Progress | ReasoningDelta | TextDelta | ToolCallDelta | ToolResult | Usage | Finish
@@ -153,6 +155,7 @@ class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
         model: the model that really answered.
         response_id: id to continue a stored conversation with.
         notes: adaptations and oddities.
+        options: the options as they were sent.
     """
 
     text: str = ""
@@ -165,6 +168,7 @@ class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str | None = None
     response_id: str | None = None
     notes: tuple[str, ...] = ()
+    options: Options | None = None
 
     @property
     def message(self) -> Message:

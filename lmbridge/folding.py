@@ -116,6 +116,7 @@ class Fold:
             model=finish.model,
             response_id=finish.response_id,
             notes=finish.notes,
+            options=finish.options,
         )
 
 
@@ -146,5 +147,9 @@ def unfold(result: Result) -> list[Event]:
     events += result.tool_results
     if result.usage != Usage():
         events.append(result.usage)
-    events.append(Finish(result.finish_reason, result.model, result.stats, result.response_id, result.notes))
+    events.append(
+        Finish(
+            result.finish_reason, result.model, result.stats, result.response_id, result.notes, result.options
+        )
+    )
     return events
