@@ -28,8 +28,9 @@ def oddities(
     """
     if only_thinking:
         yield from _without_answer(finish, request)
-    if finish.reason == "length" and _fills_context(finish, model, usage):
-        yield "the answer ends where the context was full"
+    context = _context_length(finish, model)
+    if usage is not None and context is not None:
+        yield from _of_the_context(finish, usage, context)
     wanted, got = request.model, finish.model
     if wanted and got and not _is_same_model(wanted, got, model):
         yield f"{got!r} answered instead of {wanted!r}"
@@ -44,12 +45,21 @@ def _without_answer(finish: Finish, request: Request) -> Iterator[str]:
         yield "thinking used up max_tokens before the answer began: raise max_tokens or lower reasoning"
 
 
-def _fills_context(finish: Finish, model: Model | None, usage: Usage | None) -> bool:
+def _context_length(finish: Finish, model: Model | None) -> int | None:
+    """Return the tokens that the copy which answered is loaded with, if the server told."""
     copies = (model.loaded if model else None) or ()
     copy = next((copy for copy in copies if copy.id == finish.model), copies[0] if len(copies) == 1 else None)
-    if usage is None or copy is None or copy.context_length is None:
-        return False
-    return (usage.prompt_tokens or 0) + (usage.completion_tokens or 0) >= copy.context_length
+    return copy.context_length if copy else None
+
+
+def _of_the_context(finish: Finish, usage: Usage, context: int) -> Iterator[str]:
+    """Servers leave out the middle of what does not fit, and say nothing (lmstudio-bug-tracker#2322)."""
+    if (usage.prompt_tokens or 0) + (usage.completion_tokens or 0) < context:
+        return
+    if finish.reason == "length":
+        yield "the answer ends where the context was full"
+    else:
+        yield f"prompt and answer outgrew the context of {context} tokens: the model may have lost a part of them"
 
 
 def _is_same_model(wanted: str, got: str, model: Model | None) -> bool:

@@ -44,6 +44,12 @@ _CRASH = make(
     "the model's engine stopped; the server's log says why (often too little memory). It may work again now",
     retryable=True,
 )
+_UNLOADED = make(
+    ServerError,
+    "another request or program had the model unloaded: LM Studio keeps one of those that requests load; "
+    "load it yourself and it stays",
+    retryable=True,
+)
 _MEMORY = make(ServerError, "the server is out of memory: free some, or choose a smaller model or context")
 _ROUTE = make(
     ServerError, "the server has no such route: is this its base address, and the right kind of server?"
@@ -65,7 +71,7 @@ _CODES: dict[str, Build] = {
     "generic.pathnotfound": model_not_found,  # LM Studio's SDK protocol
     "generic.nomodelmatchingquery": model_not_found,
     "generic.identifiernotfound": model_not_found,
-    "generic.specificmodelunloaded": _CRASH,
+    "generic.specificmodelunloaded": _UNLOADED,
     "generic.missingruntimeextension": make(
         ModelLoadFailed, "install the runtime that the model needs on the server"
     ),
@@ -202,12 +208,11 @@ _WORDS: list[tuple[Build, tuple[str, ...]]] = [
         ),
     ),
     (_PERMISSION, ("permission denied",)),
+    (_UNLOADED, ("model was unloaded", "model unloaded", "has been unloaded")),  # LM Studio
     (
         _CRASH,
         (
             "model has crashed",  # LM Studio
-            "model was unloaded",
-            "model unloaded",
             "llama runner process",  # Ollama: has terminated, no longer running
             "enginedeaderror",  # vLLM
             "engine core",

@@ -39,6 +39,7 @@ class ChatDecoder:
 
     def __init__(self, context: Context, *, model: str | None = None, max_tokens: int | None = None) -> None:
         self._ended = False
+        self._final: Mapping[str, Any] = {}
         self._silent = True
         self._context = context
         self._model = model
@@ -64,25 +65,35 @@ class ChatDecoder:
             LMBridgeError: the server reports a failure.
             ProtocolError: an event is not JSON.
         """
+        texts: list[str] = []
         for name, data in received:
             try:
                 delta = decode_delta(data)
+                kind, content = delta.type, delta.content
             except _UNREADABLE:
+                kind, content = "", ""
+            if kind == "message.delta":
+                texts.append(content)
+                continue
+            if texts:
+                events += self._texts(texts)
+                texts.clear()
+            if kind == "reasoning.delta" and content:
+                self._reasoning.append(content)
+                events.append(ReasoningDelta(content))
+            elif kind in _MARKS:
+                self._silent = False
+            elif kind != "chat.start":
                 self._other(name, data, events)
-            else:
-                if delta.type == "message.delta":
-                    self._message.append(delta.content)
-                    events += self._splitter.feed(delta.content)
-                elif delta.type == "reasoning.delta" and delta.content:
-                    self._reasoning.append(delta.content)
-                    events.append(ReasoningDelta(delta.content))
-                elif delta.type in _MARKS:
-                    self._silent = False
-                elif delta.type != "chat.start":
-                    self._other(name, data, events)
-            if self._ended:
-                return True
+                if self._ended:
+                    return True
+        if texts:
+            events += self._texts(texts)
         return False
+
+    def _texts(self, texts: list[str]) -> list[Any]:
+        self._message += texts
+        return self._splitter.feed_all(texts)
 
     def _other(self, name: bytes | None, data: bytes, events: list[Event]) -> None:
         """Take one of the events that are few."""
@@ -137,9 +148,15 @@ class ChatDecoder:
 
     # -- the end ---------------------------------------------------------------------------------------
 
-    def whole(self, body: Mapping[str, Any]) -> list[Event]:
-        """Return the end of the answer, with everything of the final body that was not streamed before."""
+    def end_with(self, body: Mapping[str, Any]) -> tuple[()]:
+        """Take the final body; what it means is told by :meth:`ending`."""
         self._ended = True
+        self._final = body
+        return ()
+
+    def ending(self) -> list[Event]:
+        """Return the end of the answer, with everything of the final body that was not streamed before."""
+        body = self._final
         output = [as_dict(item) for item in as_list(body.get("output"))]
         events = [*self._missing(output), *self.close_text()]
         stats = as_dict(body.get("stats"))
@@ -151,11 +168,10 @@ class ChatDecoder:
                 "the model generated nothing; with some engines that means that the prompt does not fit "
                 "the context"
             )
-        copy = as_text(body.get("model_instance_id"))
         events.append(
             Finish(
-                self._reason(usage, copy),
-                copy,
+                self._reason(usage),
+                as_text(body.get("model_instance_id")),
                 self._stats(stats),
                 as_text(body.get("response_id")),
             )
@@ -198,20 +214,12 @@ class ChatDecoder:
             self._context.note(f"the final {kind} differs from what was streamed, which is what is shown")
         return ""
 
-    def _reason(self, usage: Usage | None, copy: str | None) -> FinishReason:
-        """Infer why the answer ended, which the wire does not tell: a limit was reached, or not."""
-        if usage is None or usage.completion_tokens is None:
-            return "stop"
-        if self._max_tokens is not None and usage.completion_tokens >= self._max_tokens:
+    def _reason(self, usage: Usage | None) -> FinishReason:
+        """Infer why the answer ended, which the wire does not tell: the limit was reached, or not."""
+        generated = usage.completion_tokens if usage else None
+        if self._max_tokens is not None and generated is not None and generated >= self._max_tokens:
             return "length"
-        context = self._context_length(copy)
-        return "length" if context is not None and (usage.total_tokens or 0) >= context else "stop"
-
-    def _context_length(self, copy: str | None) -> int | None:
-        """Return the tokens that the copy which answered is loaded with, if the listing told."""
-        model = self._context.model
-        copies = (model.loaded if model else None) or ()
-        return next((item.context_length for item in copies if item.id == copy), None)
+        return "stop"
 
     def _stats(self, stats: Mapping[str, Any]) -> Stats:
         return Stats(
@@ -239,7 +247,7 @@ _HANDLERS: dict[str, Callable[[ChatDecoder, Mapping[str, Any]], Iterable[Event]]
     "tool_call.arguments": lambda self, data: self.tools.arguments(data),
     "tool_call.success": lambda self, data: self.tools.success(data),
     "tool_call.failure": lambda self, data: self.tools.failure(data),
-    "chat.end": lambda self, data: self.whole(as_dict(data.get("result"))),
+    "chat.end": lambda self, data: self.end_with(as_dict(data.get("result"))),
 }
 """Events that are none of these are ignored: newer servers have more."""
 

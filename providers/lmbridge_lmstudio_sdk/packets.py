@@ -43,8 +43,12 @@ _REASONS: dict[str, FinishReason] = {
     "userStopped": "cancelled",
 }
 _FAILURES = {
-    "modelUnloaded": "the model was unloaded in the middle of the answer",
-    "failed": "the server gave up in the middle of the answer",
+    "modelUnloaded": (
+        "the model was unloaded in the middle of the answer",
+        "another request or program had it unloaded: LM Studio keeps one of those that requests load; "
+        "load it yourself and it stays",
+    ),
+    "failed": ("the server gave up in the middle of the answer", "the server's log says why"),
 }
 #: The marker that LM Studio leaks, where it stands in a fragment marked as reasoning.
 _MARKER = re.compile(r"__LM_STUDIO_INTERNAL_LSEP_SYNTHETIC_REASONING_(?:START|END)_[0-9a-f]{1,64}__")
@@ -252,7 +256,8 @@ class PacketReader:
     def _reason(self, said: Any) -> FinishReason:
         reason = said if isinstance(said, str) else ""
         if reason in _FAILURES:
-            raise ServerError(_FAILURES[reason], hint="the server's log says why", retryable=True)
+            said, hint = _FAILURES[reason]
+            raise ServerError(said, hint=hint, retryable=True)
         if reason == "contextLengthReached":
             self._context.note("the answer ends where the context was full")
         known = _REASONS.get(reason)

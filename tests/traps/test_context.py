@@ -60,12 +60,24 @@ async def test_the_prompt_is_measured_by_what_is_loaded(make_stand):
         await small.ask("sdk", LARGE)
 
 
-async def test_an_answer_that_fills_the_context_looks_complete(make_stand, via):
-    """Where the context ends the answer ends, and REST v1 has no field that says so.
+async def test_an_answer_outgrows_the_context_and_looks_complete(make_stand, via):
+    """Behind the end of the context the server leaves out the middle of what was said, without a word.
 
-    Source: lmstudio-bug-tracker#2256; LM Studio docs, rest/chat.
+    Source: lmstudio-bug-tracker#2256, #2322; lmstudio-js (contextOverflowPolicy).
     """
     stand = await make_stand(loaded=(GRANITE,), context_length=256)
-    result = await stand.ask(via, "[[words=2000]]")
+    result = await stand.ask(via, "[[words=500]]")
+    assert any("256" in note for note in result.notes) or result.finish_reason == "length"
+    assert any("context" in note for note in result.notes)
+
+
+async def test_an_answer_that_ends_where_the_context_is_full(make_stand):
+    """With the policy ``stopAtLimit`` an answer is cut for a reason that no other interface has a name for.
+
+    Source: lmstudio-js (contextLengthReached).
+    """
+    stand = await make_stand(loaded=(GRANITE,), context_length=256)
+    policy = Options(extra={"contextOverflowPolicy": "stopAtLimit"})
+    result = await stand.ask("sdk", "[[words=500]]", options=policy)
     assert result.finish_reason == "length"
     assert "the answer ends where the context was full" in result.notes
