@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+WITNESSES = "lmstudio 1.5.0 and 1.6.0b1, @lmstudio/sdk 1.5.0 and 2.0.0 (tests/witnesses)"
+"""The clients of LM Studio that hold whole conversations with the emulator in its tests."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from lmbridge.emulator.evidence import Fact
+from lmbridge.emulator.evidence import WITNESSES, Fact
 
 _TTL = "LM Studio docs, core/ttl-and-auto-evict"
 _UNSAID = "not published"
 _BT = "lmstudio-bug-tracker#"
-_PROVED = "SDK 1.5.0 and 1.6.0b1 against a server of this protocol"
 
 FACTS: tuple[Fact, ...] = (
     Fact("A request that names a downloaded model loads it.", "documented", _TTL, "loading on request"),
@@ -20,7 +19,7 @@ FACTS: tuple[Fact, ...] = (
     ),
     Fact("A model at work does not expire.", "assumed", _UNSAID, "TTL"),
     Fact("The `ttl` of a request counts for the load that it causes, in seconds.", "documented", _TTL, "TTL"),
-    Fact("A load by the SDK without a TTL stays.", "proved", _PROVED, "TTL"),
+    Fact("A load by the SDK without a TTL stays.", "proved", WITNESSES, "TTL"),
     Fact(
         "At most one model stays that was loaded on request; those loaded by hand are left alone.",
         "documented",
@@ -80,7 +79,7 @@ FACTS: tuple[Fact, ...] = (
     ),
     Fact("A picture may have 5120 by 5120 pixels.", "observed", f"{_BT}2003", "pictures"),
     Fact("A picture takes 256 tokens.", "harness", "", "pictures"),
-    Fact("Uploads belong to a client and go with its last websocket.", "proved", _PROVED, "pictures"),
+    Fact("Uploads belong to a client and go with its last websocket.", "proved", WITNESSES, "pictures"),
     Fact(
         "A JSON schema of the request is honoured.",
         "documented",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from lmbridge.emulator.errors import EmulatedError
 
 if TYPE_CHECKING:
     from lmbridge.emulator.catalog import CatalogModel
+    from lmbridge.emulator.clock import Clock
     from lmbridge.emulator.instances import Instance
 
 Fields = dict[str, Any]
@@ -61,14 +63,15 @@ def model_info(model: CatalogModel) -> dict[str, Any]:
     return info
 
 
-def instance_info(instance: Instance) -> dict[str, Any]:
-    """Return an InstanceInfo."""
+def instance_info(instance: Instance, clock: Clock) -> dict[str, Any]:
+    """Return an InstanceInfo; the last use is a Unix timestamp in milliseconds (lmstudio-js)."""
+    idle = clock.now() - instance.last_used
     return {
         **model_info(instance.model),
         "identifier": instance.id,
         "instanceReference": instance.reference,
         "ttlMs": None if instance.ttl_s is None else round(instance.ttl_s * 1000),
-        "lastUsedTime": round(instance.last_used * 1000),
+        "lastUsedTime": round((time.time() - idle) * 1000),
         "contextLength": instance.context_length,
     }
 

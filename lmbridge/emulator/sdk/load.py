@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmbridge.emulator import errors
 from lmbridge.emulator.errors import EmulatedError
-from lmbridge.emulator.evidence import known
+from lmbridge.emulator.evidence import WITNESSES, known
 from lmbridge.emulator.sdk.info import fields_of, instance_info, load_options, model_info
 
 if TYPE_CHECKING:
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @known(
     "proved",
-    "SDK 1.5.0 and 1.6.0b1 against a server of this protocol",
+    WITNESSES,
     "Returns a loaded instance, whatever configuration is asked for, else loads one with progress.",
 )
 @known("documented", "lmstudio-js, LoadChannel", "Others that were loaded so are named as they are unloaded.")
 @known(
     "proved",
-    "SDK 1.5.0 and 1.6.0b1 against a server of this protocol",
+    WITNESSES,
     "A `cancel` of the client stops the load.",
 )
 async def get_or_load(channel: Channel) -> None:
@@ -37,7 +37,7 @@ async def get_or_load(channel: Channel) -> None:
         _check_kind(channel, ready.model)
         instances.touch(ready)
         channel.peer.record.model = ready.model.key
-        await channel.send("alreadyLoaded", info=instance_info(ready))
+        await channel.send("alreadyLoaded", info=instance_info(ready, channel.peer.core.clock))
         return
     model = _model(channel, key)
     ttl = _milliseconds(channel.parameter.get("loadTtlMs"))
@@ -46,15 +46,15 @@ async def get_or_load(channel: Channel) -> None:
         model, ttl_s=ttl, on_request=True, config=load_options(stack), fields=fields_of(stack)
     )
     for evicted in load.evicted:
-        await channel.send("unloadingOtherJITModel", info=instance_info(evicted))
+        await channel.send("unloadingOtherJITModel", info=instance_info(evicted, channel.peer.core.clock))
     await channel.send("startLoading", identifier=load.identifier, info=model_info(model))
     instance = await _watch(channel, load, "loadProgress")
-    await channel.send("loadSuccess", info=instance_info(instance))
+    await channel.send("loadSuccess", info=instance_info(instance, channel.peer.core.clock))
 
 
 @known(
     "proved",
-    "SDK 1.5.0 and 1.6.0b1 against a server of this protocol",
+    WITNESSES,
     "Always loads a new instance, by default `key`, `key:2`, ...",
 )
 async def load_model(channel: Channel) -> None:
@@ -73,7 +73,7 @@ async def load_model(channel: Channel) -> None:
         model, identifier=identifier, ttl_s=ttl, config=load_options(stack), fields=fields_of(stack)
     )
     instance = await _watch(channel, load, "progress")
-    await channel.send("success", info=instance_info(instance))
+    await channel.send("success", info=instance_info(instance, channel.peer.core.clock))
 
 
 @known("documented", "lmstudio-js, RepositoryPort", "Downloads a model with progress.")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lmbridge.emulator.evidence import Fact
+from lmbridge.emulator.evidence import WITNESSES, Fact
 
 if TYPE_CHECKING:
     from lmbridge.emulator.settings import Evidence
 
-_PROVED = "SDK 1.5.0 and 1.6.0b1 against a server of this protocol"
 
-
-def _packet(name: str, says: str, evidence: Evidence = "proved", source: str = _PROVED) -> Fact:
+def _packet(name: str, says: str, evidence: Evidence = "proved", source: str = WITNESSES) -> Fact:
     return Fact(says, evidence, source, name)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lmbridge.emulator import errors
 from lmbridge.emulator import job as events
 from lmbridge.emulator.errors import EmulatedError
-from lmbridge.emulator.evidence import known
+from lmbridge.emulator.evidence import WITNESSES, known
 from lmbridge.emulator.generation import Generation
 from lmbridge.emulator.job import Done, EngineEvent, Summary, Token
 from lmbridge.emulator.leaks import tags
@@ -28,12 +28,12 @@ _REASONING = {
 
 @known(
     "proved",
-    "SDK 1.5.0 and 1.6.0b1 against a server of this protocol",
+    WITNESSES,
     "Reports the prompt, streams fragments with their reasoning type, ends with `success` and stats.",
 )
 @known(
     "proved",
-    "SDK 1.5.0 and 1.6.0b1 against a server of this protocol",
+    WITNESSES,
     "After a `cancel` it ends with the stop reason `userStopped` and what was said.",
 )
 @known(
@@ -161,7 +161,7 @@ class _Packets:
         await self._channel.send(
             "success",
             stats=self._stats(done.summary),
-            modelInfo=instance_info(self._instance),
+            modelInfo=instance_info(self._instance, self._channel.peer.core.clock),
             loadModelConfig=load_config(self._instance),
             predictionConfig=as_pairs(self._fields),
         )

@@ -9,7 +9,7 @@ from lmbridge.emulator import errors, pictures, tokens
 from lmbridge.emulator.conversation import formatted
 from lmbridge.emulator.embedding import embed
 from lmbridge.emulator.errors import EmulatedError
-from lmbridge.emulator.evidence import known
+from lmbridge.emulator.evidence import WITNESSES, known
 from lmbridge.emulator.sdk.channel import Peer
 from lmbridge.emulator.sdk.info import PREDICTION_DEFAULTS, as_pairs, instance_info, load_config, model_info
 from lmbridge.emulator.sdk.request import conversation
@@ -73,7 +73,7 @@ async def info(peer: Peer, _parameter: Any) -> dict[str, Any]:
 @known("documented", "lmstudio-js, model namespaces", "Lists the loaded instances of the namespace.")
 async def list_loaded(peer: Peer, _parameter: Any) -> list[dict[str, Any]]:
     """`listLoaded`."""
-    return [instance_info(instance) for instance in peer.core.instances.loaded(peer.kind)]
+    return [instance_info(instance, peer.core.clock) for instance in peer.core.instances.loaded(peer.kind)]
 
 
 @known(
@@ -82,11 +82,12 @@ async def list_loaded(peer: Peer, _parameter: Any) -> list[dict[str, Any]]:
 async def get_model_info(peer: Peer, parameter: Any) -> dict[str, Any] | None:
     """`getModelInfo`."""
     try:
-        return instance_info(peer.core.instances.by_specifier(_of(parameter, "specifier", dict), peer.kind))
+        found = peer.core.instances.by_specifier(_of(parameter, "specifier", dict), peer.kind)
     except EmulatedError:
         if parameter.get("throwIfNotFound"):
             raise
         return None
+    return instance_info(found, peer.core.clock)
 
 
 @known(
@@ -185,7 +186,7 @@ async def embed_string(peer: Peer, parameter: Any) -> dict[str, Any]:
 
 @known(
     "proved",
-    "SDK 1.5.0 and 1.6.0b1 against a server of this protocol",
+    WITNESSES,
     "Keeps an upload for its client, in one frame of any size; its identifier has its name.",
 )
 async def upload_file(peer: Peer, parameter: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from aiohttp import WSMsgType, web
 from lmbridge.emulator import errors
 from lmbridge.emulator.aio import Tasks
 from lmbridge.emulator.errors import EmulatedError
-from lmbridge.emulator.evidence import known
+from lmbridge.emulator.evidence import WITNESSES, known
 from lmbridge.emulator.http_support import CORE, dumps, present_record
 from lmbridge.emulator.sdk import load, predict, rpc
 from lmbridge.emulator.sdk.channel import Channel, ConnectionDropped, Peer
@@ -56,12 +56,12 @@ CHANNELS: dict[tuple[str, str], ChannelHandler] = {
 )
 @known(
     "proved",
-    "SDK 1.5.0 and 1.6.0b1 against a server of this protocol",
+    WITNESSES,
     "The first frame authenticates; a refusal is a string, and the socket closes.",
 )
 @known(
     "proved",
-    "SDK 1.5.0 and 1.6.0b1 against a server of this protocol",
+    WITNESSES,
     "Frames have no limit that a picture of 10 MB would meet.",
 )
 async def serve(request: web.Request) -> web.StreamResponse:

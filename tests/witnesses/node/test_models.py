@@ -1,5 +1,7 @@
 """Lists, loads and information about models."""
 
+import time
+
 TEXT, BOTH, SLOW = "ibm/granite-4-micro", "google/gemma-4-26b-a4b", "meta/llama-3.3-70b"
 EMBEDDING = "text-embedding-nomic-embed-text-v1.5"
 
@@ -21,6 +23,7 @@ def test_lists_and_information(hold, sdk, emulator):
             None,
             f"{BOTH}@q4_k_m",
         )
+        assert abs(info["lastUsedTime"] / 1000 - time.time()) < 3600  # a Unix timestamp
         assert found["daemon"]["version"] == found["version"]
         assert [entry["modelKey"] for entry in found["variants"]] == info["variants"]
         assert found["state"] == {"status": "idle", "queued": 0}
