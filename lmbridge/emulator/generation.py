@@ -6,13 +6,14 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from lmbridge.emulator import engine_errors, errors, tokens
-from lmbridge.emulator import job as events
+from lmbridge.emulator import engine_errors, errors, events, tokens
+from lmbridge.emulator.acquisition import Acquisition
 from lmbridge.emulator.aio import Pipe
 from lmbridge.emulator.composer import Question, Step, compose
 from lmbridge.emulator.conversation import PICTURE_TOKENS, ToolCall, Turn, prompt_tokens, without_pictures
 from lmbridge.emulator.errors import EmulatedError
-from lmbridge.emulator.job import Done, EngineEvent, Job, Summary, Token
+from lmbridge.emulator.events import Done, EngineEvent, Token
+from lmbridge.emulator.job import Job, Summary
 
 if TYPE_CHECKING:
     from lmbridge.emulator.core import Core
@@ -135,7 +136,10 @@ class Generation:
     # The phases
 
     async def _work(self) -> None:
-        instance = await self._acquire()
+        self._record.model = self._job.model.key
+        acquiring = Acquisition(self._core, self._job, self._record, self._emit)
+        instance = await acquiring.instance()
+        self._summary.load_seconds = acquiring.load_seconds
         self._summary.instance = instance
         instance.running.add(self)
         self._core.instances.touch(instance)
@@ -164,42 +168,6 @@ class Generation:
     def _check_parallel(self, instance: Instance) -> None:
         if self._settings.crash_in_parallel and instance.busy > 1:
             self._crash(instance)
-
-    async def _acquire(self) -> Instance:
-        job, instances = self._job, self._core.instances
-        self._record.model = job.model.key
-        instance = job.instance or instances.ready(job.asked_model, job.model)
-        if instance is not None and not instance.gone and self._has_context(instance):
-            return instance
-        if job.instance is not None:
-            raise errors.unloaded()
-        return await self._loaded()
-
-    def _has_context(self, instance: Instance) -> bool:
-        """Tell whether a loaded instance will do for the context that the request asks for."""
-        asked, mode = self._job.context_length, self._settings.context_mismatch
-        if mode == "ignored" or asked in (None, instance.context_length):
-            return True
-        if mode == "refused":
-            raise engine_errors.context_refused(instance.model.key, instance.context_length, asked or 0)
-        return False
-
-    async def _loaded(self) -> Instance:
-        job, instances = self._job, self._core.instances
-        self._record.enter("loading")
-        ttl = job.ttl_s if job.ttl_s is not None else self._settings.jit_ttl_s
-        config = {"context_length": job.context_length}
-        load = instances.begin_load(job.model, ttl_s=ttl, on_request=True, config=config)
-        await self._emit(events.LoadBegins(load.identifier, tuple(load.evicted)))
-        try:
-            instance = await load.watch(lambda part: self._emit(events.LoadProgress(load.identifier, part)))
-        except asyncio.CancelledError:
-            if not self._settings.load_survives_disconnect:
-                load.cancel()
-            raise
-        self._summary.load_seconds = load.seconds
-        await self._emit(events.LoadEnds(load.identifier, load.seconds))
-        return instance
 
     async def _rounds(self, instance: Instance) -> None:
         turns = self._turns

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lmbridge.emulator.catalog import CatalogModel
-    from lmbridge.emulator.job import Summary, Token
+    from lmbridge.emulator.events import Token
+    from lmbridge.emulator.job import Summary
     from lmbridge.emulator.settings import Settings
 
 END_MARKER = "__LM_STUDIO_INTERNAL_LSEP_SYNTHETIC_REASONING_END_f4e9a8d2c6b14d0c9e5f3a7b8c1d2e6a__"

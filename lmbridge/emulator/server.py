@@ -1,4 +1,4 @@
-"""The emulator as a server: in the caller's loop, or in a thread of its own."""
+"""The emulator as a server in the caller's loop."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import web
 
+from lmbridge.emulator.address import Addressed
 from lmbridge.emulator.app import make_app
 from lmbridge.emulator.catalog import DEFAULT_CATALOG, CatalogModel
 from lmbridge.emulator.clock import Clock, SystemClock
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Emulator:
+class Emulator(Addressed):
     """A server that behaves as LM Studio, in the running loop.
 
     ::
@@ -51,7 +52,7 @@ class Emulator:
         clock: Clock | None = None,
     ) -> None:
         self._core = Core(settings or Settings(), catalog, clock or SystemClock())
-        self.host = host
+        self._host = host
         self._wanted_port = port
         self._port: int | None = None
         self._runner: web.AppRunner | None = None
@@ -96,6 +97,11 @@ class Emulator:
     # Address
 
     @property
+    def host(self) -> str:
+        """The address it listens on."""
+        return self._host
+
+    @property
     def port(self) -> int:
         """The port it listens on.
 
@@ -105,17 +111,6 @@ class Emulator:
         if self._port is None:
             raise RuntimeError("the emulator has not been started")
         return self._port
-
-    @property
-    def address(self) -> str:
-        """`host:port`, as the SDK wants it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        """`http://host:port`, without a slash at the end."""
-        return f"http://{self.address}"
 
     # What a test can do
 

@@ -7,6 +7,7 @@ import concurrent.futures
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lmbridge.emulator.address import Addressed
 from lmbridge.emulator.catalog import DEFAULT_CATALOG, CatalogModel
 from lmbridge.emulator.server import Emulator
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class ThreadedEmulator:
+class ThreadedEmulator(Addressed):
     """An `Emulator` whose loop runs in a daemon thread; all methods may be called from any other thread.
 
     ::
@@ -110,16 +111,6 @@ class ThreadedEmulator:
     def port(self) -> int:
         """The port it listens on."""
         return self.emulator.port
-
-    @property
-    def address(self) -> str:
-        """`host:port`, as the SDK wants it."""
-        return self.emulator.address
-
-    @property
-    def url(self) -> str:
-        """`http://host:port`, without a slash at the end."""
-        return self.emulator.url
 
     def call(self, function: Callable[[Emulator], T]) -> T:
         """Run a function in the emulator's loop and return its value."""

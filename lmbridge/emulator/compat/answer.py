@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lmbridge.emulator import errors
+from lmbridge.emulator.events import Done, EngineEvent
 from lmbridge.emulator.http_support import Prediction, drop_connection
-from lmbridge.emulator.job import Done, EngineEvent, Job, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from lmbridge.emulator.core import Core
+    from lmbridge.emulator.job import Job, Summary
 
 _FINISH = {
     "eosFound": "stop",

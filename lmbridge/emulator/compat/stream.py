@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from lmbridge.emulator import errors
-from lmbridge.emulator import job as events
+from lmbridge.emulator import errors, events
 from lmbridge.emulator.compat.answer import finish_reason, usage_of
 from lmbridge.emulator.errors import ContextOverflow, EmulatedError
+from lmbridge.emulator.events import Done, EngineEvent
 from lmbridge.emulator.http_support import (
     CORE,
     EventStream,
@@ -17,11 +17,12 @@ from lmbridge.emulator.http_support import (
     dumps,
     present_record,
 )
-from lmbridge.emulator.job import Done, EngineEvent, Job
 from lmbridge.emulator.leaks import place
 
 if TYPE_CHECKING:
     from aiohttp import web
+
+    from lmbridge.emulator.job import Job
 
 
 class ChatStream:

@@ -6,10 +6,10 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Any
 
-from lmbridge.emulator import errors, mcp, pictures
-from lmbridge.emulator import job as events
+from lmbridge.emulator import errors, events, mcp, pictures
 from lmbridge.emulator.conversation import Conversation, Picture, Turn
 from lmbridge.emulator.errors import ContextOverflow, EmulatedError
+from lmbridge.emulator.events import Done, EngineEvent
 from lmbridge.emulator.evidence import known
 from lmbridge.emulator.http_support import (
     CORE,
@@ -24,7 +24,7 @@ from lmbridge.emulator.http_support import (
     present_token,
     text_of,
 )
-from lmbridge.emulator.job import Done, EngineEvent, Job, Summary
+from lmbridge.emulator.job import Job, Summary
 from lmbridge.emulator.native.models import check_keys
 
 if TYPE_CHECKING:

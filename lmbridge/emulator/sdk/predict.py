@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lmbridge.emulator import errors
-from lmbridge.emulator import job as events
+from lmbridge.emulator import errors, events
 from lmbridge.emulator.errors import EmulatedError
+from lmbridge.emulator.events import Done, EngineEvent, Token
 from lmbridge.emulator.evidence import WITNESSES, known
 from lmbridge.emulator.generation import Generation
-from lmbridge.emulator.job import Done, EngineEvent, Summary, Token
 from lmbridge.emulator.leaks import tags
 from lmbridge.emulator.sdk.channel import Channel, ConnectionDropped
 from lmbridge.emulator.sdk.info import as_pairs, fields_of, instance_info, load_config
@@ -17,6 +16,7 @@ from lmbridge.emulator.sdk.request import PREFIX, parses_reasoning, prediction_j
 
 if TYPE_CHECKING:
     from lmbridge.emulator.instances import Instance
+    from lmbridge.emulator.job import Summary
 
 _REASONING = {
     "reasoning_start": "reasoningStartTag",

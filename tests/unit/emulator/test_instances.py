@@ -118,3 +118,134 @@ async def test_another_catalogue_and_other_switches(make_lmstudio_emulator, conn
     assert (await http.chat("Hi", "acme/one"))["choices"][0]["message"]["reasoning_content"]
     with pytest.raises(TypeError):
         emulator.configure(no_such_switch=True)
+
+
+def opening(endpoint, number, **parameter):
+    return {
+        "type": "channelCreate",
+        "endpoint": endpoint,
+        "channelId": number,
+        "creationParameter": {"loadConfigStack": {"layers": []}, **parameter},
+    }
+
+
+async def client_of(http, namespace="llm"):
+    socket = await http.socket(f"/{namespace}")
+    await socket.ask({"authVersion": 1, "clientIdentifier": "guest:me", "clientPasskey": "x"})
+    return socket
+
+
+async def test_loads_of_the_sdk_expire_only_if_they_have_a_ttl(make_lmstudio_emulator, connect):
+    clock = FakeClock()
+    emulator = await make_lmstudio_emulator(clock=clock, auto_evict=False)
+    socket = await client_of(await connect(emulator))
+    loads = (
+        opening("loadModel", 1, modelKey=TEXT, ttlMs=5000),
+        opening("loadModel", 2, modelKey=TEXT),
+        opening("getOrLoad", 3, identifier=THINKING, loadTtlMs=9000),
+        opening("getOrLoad", 4, identifier=SLOW),
+    )
+    for load in loads:
+        await socket.socket.send_json(load)
+        await socket.until("channelClose")
+    assert ids(emulator) == [TEXT, f"{TEXT}:2", THINKING, SLOW]
+    clock.advance(5)
+    assert ids(emulator) == [f"{TEXT}:2", THINKING, SLOW]
+    clock.advance(4)
+    assert ids(emulator) == [f"{TEXT}:2", SLOW]
+    clock.advance(1e7)
+    assert ids(emulator) == [f"{TEXT}:2", SLOW]
+
+
+async def test_any_use_begins_the_idle_time_anew(make_lmstudio_emulator, connect):
+    clock = FakeClock()
+    emulator = await make_lmstudio_emulator(clock=clock, jit_ttl_s=100.0, auto_evict=False)
+    http = await connect(emulator)
+    socket = await client_of(http)
+    embedding = "text-embedding-nomic-embed-text-v1.5"
+    await http.chat("Hi")
+    await http.post("/v1/embeddings", {"model": embedding, "input": "a"})
+    for number in range(3):
+        clock.advance(99)
+        query = {"type": "query", "query": {"identifier": TEXT}}
+        parameter = {"specifier": query, "inputString": "a b"}
+        call = {"type": "rpcCall", "endpoint": "countTokens", "callId": number, "parameter": parameter}
+        assert (await socket.ask(call))["type"] == "rpcResult"
+        assert (await http.post("/v1/embeddings", {"model": embedding, "input": "a"}))[0] == 200
+    assert ids(emulator) == [TEXT, embedding]
+    await http.get("/api/v1/models")
+    clock.advance(100)
+    assert ids(emulator) == [], "a look at the list is no use"
+
+
+async def test_without_auto_unload_what_a_request_loaded_stays(make_lmstudio_emulator, connect):
+    clock = FakeClock()
+    emulator = await make_lmstudio_emulator(clock=clock, jit_ttl_s=None)
+    http = await connect(emulator)
+    await http.chat("Hi")
+    clock.advance(1e7)
+    assert ids(emulator) == [TEXT]
+
+
+async def test_what_waits_for_an_instance_ends_with_it(make_lmstudio_emulator, connect):
+    emulator = await make_lmstudio_emulator(parallel=1, loaded=(TEXT,))
+    http = await connect(emulator)
+    body = {"model": TEXT, "messages": [{"role": "user", "content": "Hi"}]}
+    for crash, told in ((None, "Model unloaded."), (1, "has crashed")):
+        await http.post("/_emulator/reset", {"parts": ["instances", "requests"]})
+        emulator.configure(crash_after_tokens=crash)
+        gate = emulator.gates.hold("answering")
+        tasks = [asyncio.create_task(http.post("/v1/chat/completions", body)) for _ in range(3)]
+        await gate.reached()
+        await emulator.wait_for(lambda e: sum(r.phase == "queued" for r in e.requests) == 2)
+        if not crash:
+            emulator.unload(TEXT)
+        gate.release()
+        for status, answer in await asyncio.gather(*tasks):
+            assert status == 500
+            assert told in str(answer)
+        assert emulator.instances == []
+
+
+async def test_who_leaves_the_queue_lets_the_next_one_come(make_lmstudio_emulator, connect):
+    emulator = await make_lmstudio_emulator(parallel=1, loaded=(TEXT,))
+    http = await connect(emulator)
+    gate = emulator.gates.hold("answering")
+    body = {"model": TEXT, "input": "Hi", "stream": True}
+    tasks = []
+    for number in range(3):
+        tasks.append(asyncio.create_task(http.events("/api/v1/chat", body)))
+        await emulator.wait_for(lambda e, n=number: len(e.requests) == n + 1 and e.last.phase != "received")
+    await gate.reached()
+    tasks[1].cancel()
+    await emulator.wait_for(lambda e: e.requests[1].cancelled)
+    gate.release()
+    assert (await tasks[0])[-1][0] == (await tasks[2])[-1][0] == "chat.end"
+    assert emulator.requests[1].tokens == 0
+
+
+async def test_a_prediction_does_not_run_on_what_is_gone(make_lmstudio_emulator, connect):
+    emulator = await make_lmstudio_emulator(evict_loading=False)
+    http = await connect(emulator)
+    body = {"messages": [{"role": "user", "content": "Hi"}]}
+    gates = [emulator.gates.hold("loading", after=3, model=model) for model in (TEXT, THINKING)]
+    tasks = []
+    for model, gate in zip((TEXT, THINKING), gates, strict=True):
+        tasks.append(asyncio.create_task(http.post("/v1/chat/completions", {**body, "model": model})))
+        await gate.reached()
+    emulator.gates.release()
+    answers = await asyncio.gather(*tasks)
+    assert all(status in (200, 500) for status, _ in answers)
+    assert any(status == 200 for status, _ in answers)
+    assert len(emulator.instances) == 1
+    assert not any(instance.running for instance in emulator.instances)
+
+
+async def test_instances_are_numbered_and_reused_by_their_number(make_lmstudio_emulator, connect):
+    emulator = await make_lmstudio_emulator(loaded=(TEXT, TEXT))
+    http = await connect(emulator)
+    assert (await http.chat("Hi", f"{TEXT}:2"))["model"] == f"{TEXT}:2"
+    emulator.unload(TEXT)
+    assert (await http.chat("Hi", TEXT))["model"] == f"{TEXT}:2"
+    status, answer = await http.post("/api/v1/models/load", {"model": TEXT})
+    assert (status, answer["instance_id"]) == (200, TEXT)

@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from lmbridge.emulator import job as events
+from lmbridge.emulator import events
 from lmbridge.emulator.leaks import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lmbridge.emulator.core import Core
-    from lmbridge.emulator.job import EngineEvent, Job
+    from lmbridge.emulator.events import EngineEvent
+    from lmbridge.emulator.job import Job
 
 Event = tuple[str, dict[str, Any]]
 """The name of an event and its fields."""

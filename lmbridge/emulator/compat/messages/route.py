@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lmbridge.emulator import errors
-from lmbridge.emulator import job as events
+from lmbridge.emulator import errors, events
 from lmbridge.emulator.compat.answer import finished_summary, served_model
 from lmbridge.emulator.compat.messages.blocks import Blocks
 from lmbridge.emulator.compat.messages.request import read
 from lmbridge.emulator.errors import ContextOverflow, EmulatedError
+from lmbridge.emulator.events import Done, EngineEvent
 from lmbridge.emulator.evidence import known
 from lmbridge.emulator.http_support import (
     CORE,
@@ -21,12 +21,12 @@ from lmbridge.emulator.http_support import (
     json_response,
     present_record,
 )
-from lmbridge.emulator.job import Done, EngineEvent, Job, Summary
 
 if TYPE_CHECKING:
     from aiohttp import web
 
     from lmbridge.emulator.core import Core
+    from lmbridge.emulator.job import Job, Summary
 
 _STOP = {
     "stopStringFound": "stop_sequence",

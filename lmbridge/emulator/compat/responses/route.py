@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lmbridge.emulator import errors
-from lmbridge.emulator import job as events
+from lmbridge.emulator import errors, events
 from lmbridge.emulator.compat.answer import finished_summary
 from lmbridge.emulator.compat.responses import answer
 from lmbridge.emulator.compat.responses.output import Output
 from lmbridge.emulator.compat.responses.request import Asked, read
 from lmbridge.emulator.errors import ContextOverflow, EmulatedError
+from lmbridge.emulator.events import Done, EngineEvent
 from lmbridge.emulator.evidence import known
 from lmbridge.emulator.http_support import (
     CORE,
@@ -22,7 +22,6 @@ from lmbridge.emulator.http_support import (
     json_response,
     present_record,
 )
-from lmbridge.emulator.job import Done, EngineEvent
 
 if TYPE_CHECKING:
     from aiohttp import web
