@@ -14,7 +14,14 @@ import msgspec
 
 from lmbridge import failures
 from lmbridge.context import Context
-from lmbridge.errors import ConfigurationError, LMBridgeError, ProtocolError, ServerUnreachable, TimedOut
+from lmbridge.errors import (
+    ConfigurationError,
+    InvalidRequest,
+    LMBridgeError,
+    ProtocolError,
+    ServerUnreachable,
+    TimedOut,
+)
 from lmbridge.settings import Connection
 from lmbridge.transport import CannotConnect, ConnectTimedOut, Garbled, Response, Route
 
@@ -24,6 +31,7 @@ __all__ = [
     "WRONG_PORT",
     "Body",
     "Response",
+    "encode_json",
     "get_json",
     "post_json",
     "request",
@@ -40,12 +48,35 @@ Body: TypeAlias = msgspec.Struct | Mapping[str, Any] | bytes | None
 
 _ERROR_BODY_LIMIT = 64 * 1024
 _JSON_LIMIT = 256 * 1024 * 1024
-_encoder = msgspec.json.Encoder()
 #: What may stand in a request line as it is; a model's name may hold anything.
 _PLAIN_TARGET = re.compile(r"[!$%&'()*+,\-./0-9:;=?@A-Z_a-z~\[\]]*", re.ASCII)
 _TARGET_SAFE = "!$%&'()*+,-./:;=?@_~[]"
 _NOT_IN_A_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise NotImplementedError(f"{type(value).__name__} has no JSON form")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
+
+
+def encode_json(body: msgspec.Struct | Mapping[str, Any]) -> bytes:
+    """Return the body of a request as JSON.
+
+    Raises:
+        InvalidRequest: something in it has no JSON form.
+    """
+    try:
+        return _encoder.encode(body)
+    except (NotImplementedError, TypeError, ValueError, RecursionError) as exc:
+        raise InvalidRequest(
+            f"the request cannot be written as JSON: {exc}",
+            hint="look for what JSON has not in extra, load, schemas and tools, and for half characters in texts",
+        ) from exc
 
 
 def url_of(context: Context, path: str) -> str:
@@ -201,7 +232,7 @@ class request:  # noqa: N801 - used like a function
             route, head = _way(connection, url, method, proxy, extra)
         else:
             route, head = _known_way(connection, url, method, proxy)
-        data = body if isinstance(body, bytes | None) else _encoder.encode(body)
+        data = body if isinstance(body, bytes | None) else encode_json(body)
         if data is None:
             head += b"\r\n"
         else:

@@ -79,6 +79,7 @@ class Planner:
         validate_content(request)
         models = self._catalogue.recent(connection.identity)
         if models is None:
+            validate_options(request.options.explicit(), request.timeouts)  # a server may take long to answer
             # A server of this machine or network is asked before the first call; one far away only if the
             # answer decides about the request.
             ask = connection.is_local or depends_on_model(request, features)

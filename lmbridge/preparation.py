@@ -1,6 +1,7 @@
 """From the request as it was written to the request as the provider gets it; nothing is sent yet."""
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -15,18 +16,25 @@ __all__ = ["adapt", "depends_on_model", "features_of", "validate_content", "vali
 
 _Check = Callable[[Any], bool]
 
+_LARGEST = sys.float_info.max
+_SHOWN = 100  # characters of a wrong value
+
 
 def _number(low: float, high: float = math.inf) -> _Check:
     return lambda value: (
         isinstance(value, int | float)
         and not isinstance(value, bool)
-        and math.isfinite(value)
+        and abs(value) <= _LARGEST  # no infinity, no NaN, and nothing that no float can hold
         and low <= value <= high
     )
 
 
 def _integer(low: int, high: int = 2**63 - 1) -> _Check:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
 
 _LEVELS = ("off", "on", "minimal", "low", "medium", "high", "xhigh")
@@ -53,8 +61,8 @@ _RANGES: Mapping[str, tuple[_Check, str]] = {
         ),
         "a sequence of texts that are not empty",
     ),
-    "load": (lambda value: isinstance(value, Mapping), "a mapping"),
-    "extra": (lambda value: isinstance(value, Mapping), "a mapping"),
+    "load": (_is_mapping, "a mapping with texts as keys"),
+    "extra": (_is_mapping, "a mapping with texts as keys"),
     "draft_model": (lambda value: isinstance(value, str) and bool(value), "a model's name"),
 }
 
@@ -72,10 +80,19 @@ def validate_options(explicit: Mapping[str, Any], timeouts: Timeouts) -> None:
     for name, value in explicit.items():
         check, wanted = _RANGES[name]
         if not check(value):
-            raise InvalidRequest(f"{name} must be {wanted}, not {value!r}")
+            raise InvalidRequest(f"{name} must be {wanted}, not {_shown(value)}")
     for name, seconds in msgspec.structs.asdict(timeouts).items():
         if seconds is not None and not _number(0)(seconds):
-            raise InvalidRequest(f"the {name} timeout must be seconds of 0 or more, not {seconds!r}")
+            raise InvalidRequest(f"the {name} timeout must be seconds of 0 or more, not {_shown(seconds)}")
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it may stand in a message: of any length, and a number of any size."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of more digits than Python writes"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def validate_content(request: Request) -> None:
@@ -88,16 +105,20 @@ def validate_content(request: Request) -> None:
         raise InvalidRequest("the request has no message", hint="give messages=[Message.user('…')]")
     names = [tool.name for tool in request.tools]
     if len(set(names)) != len(names):
-        raise InvalidRequest("two tools have the same name")
+        raise InvalidRequest("two tools have the same name", hint="each tool must have a name of its own")
     choice = request.tool_choice
     if choice is not None and choice not in {"auto", "none", "required", *names}:
         raise InvalidRequest(
-            f"tool_choice {choice!r} is neither 'auto', 'none', 'required' nor the name of a tool"
+            f"tool_choice {_shown(choice)} names no tool of the request",
+            hint="it must be 'auto', 'none', 'required' or the name of one of its tools",
         )
     for message in request.messages:
         has_result = any(isinstance(part, ToolResultPart) for part in message.parts)
         if has_result != (message.role == "tool"):
-            raise InvalidRequest("tool results belong in messages of the role 'tool', and only there")
+            raise InvalidRequest(
+                "tool results belong in messages of the role 'tool', and only there",
+                hint="Message.tool(content, tool_call_id) makes one",
+            )
 
 
 def features_of(request: Request) -> frozenset[str]:

@@ -35,7 +35,7 @@ def clean_key(key: Any) -> str:
     if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'":
         text = text[1:-1].strip()
     if not text:
-        raise ConfigurationError("the key is empty")
+        raise ConfigurationError("the key is empty", hint="set it, or remove the setting if there is none")
     if len(text) > _LONGEST:
         raise ConfigurationError("the key is too long", hint="the variable must hold the key alone")
     if not text.isprintable() or any(ord(char) > 0xFF for char in text):

@@ -58,7 +58,7 @@ def _no_bool(value: Any) -> Any:
 
 def _one_line(value: str) -> str:
     if not value.isprintable():
-        raise ConfigurationError("a line break or an invisible character is in it")
+        raise ConfigurationError("a line break or an invisible character is in it", hint="remove it")
     return value
 
 

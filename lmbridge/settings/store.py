@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lmbridge.errors import ConfigurationError, UnknownConnection, near_matches
+from lmbridge.errors import ConfigurationError, UnknownConnection, near_matches, redact
 from lmbridge.settings.loading import DEFAULT, Default, FileChoice, Loaded, load_layers
 from lmbridge.settings.names import environment_name, fold_name, is_connection_name
 from lmbridge.settings.report import Row, connection_rows, general_rows
@@ -191,9 +191,11 @@ class Settings:
         folded = fold_name(name)
         values = self._values.get(folded)
         if values is None:
-            shown = name[:100]  # a server's clients may send any length
+            shown = redact(name[:100])  # a server's clients may send any length, and keys by mistake
             raise UnknownConnection(
-                f"no connection is named {shown!r}", hint=_near(fold_name(shown), self.names()) or None
+                f"no connection is named {shown!r}",
+                hint=_near(fold_name(shown), self.names()) or None,
+                connection=shown,
             )
         if not values.enabled:
             where = self._raw[folded]["enabled"].origin.label

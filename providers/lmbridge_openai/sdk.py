@@ -24,9 +24,9 @@ from lmbridge.errors import (
     ServerUnreachable,
     TimedOut,
 )
-from lmbridge.http import CLOSED, UNTRUSTED, WRONG_PORT, url_of
+from lmbridge.http import CLOSED, UNTRUSTED, WRONG_PORT, encode_json, url_of
 from lmbridge_openai.configuration import Configuration
-from lmbridge_openai.transports import Answer, encode_body
+from lmbridge_openai.transports import Answer
 
 __all__ = ["SDKTransport"]
 
@@ -196,7 +196,7 @@ def _create(client: Any, path: str) -> Any:
 
 def _arguments(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the client's method demands by name, and all else as ``extra_body``, which it passes on."""
-    plain = msgspec.json.decode(encode_body(body))
+    plain = msgspec.json.decode(encode_json(body))
     named = {name: plain.pop(name) for name in _NAMED if name in plain}
     if "input" in named:  # the client itself would ask for base64, which not every server knows
         named.setdefault("encoding_format", "float")

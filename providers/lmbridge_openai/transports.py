@@ -5,13 +5,10 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Protocol
 
-import msgspec
-
 from lmbridge import http
 from lmbridge.context import Context
-from lmbridge.errors import InvalidRequest
 
-__all__ = ["Answer", "DirectTransport", "Transport", "encode_body"]
+__all__ = ["Answer", "DirectTransport", "Transport"]
 
 
 _BROKEN = (ConnectionError,)
@@ -61,27 +58,6 @@ class Transport(Protocol):
         ...
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise NotImplementedError(f"{type(value).__name__} has no JSON form")
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_plain)
-
-
-def encode_body(body: Mapping[str, Any]) -> bytes:
-    """Return the body as JSON.
-
-    Raises:
-        InvalidRequest: a schema, a tool or ``extra`` holds something that has no JSON form.
-    """
-    try:
-        return _encoder.encode(body)
-    except (NotImplementedError, TypeError, ValueError, RecursionError) as exc:
-        raise InvalidRequest(f"the request cannot be written as JSON: {exc}") from exc
-
-
 class _Direct(AbstractAsyncContextManager[Answer]):
     """A request under way; written out because a generator in between would cost as much as ten tokens."""
 
@@ -119,7 +95,7 @@ class DirectTransport:
         self, context: Context, path: str, body: Mapping[str, Any], model: str | None
     ) -> AbstractAsyncContextManager[Answer]:
         """See :class:`Transport`."""
-        data = encode_body(body)
+        data = http.encode_json(body)
         return _Direct(http.request(context, "POST", self._api_path + path, body=data, model=model))
 
     async def get(self, context: Context, path: str) -> Any:
@@ -128,4 +104,4 @@ class DirectTransport:
 
     async def post(self, context: Context, path: str, body: Mapping[str, Any], model: str | None) -> Any:
         """See :class:`Transport`."""
-        return await http.post_json(context, self._api_path + path, encode_body(body), model=model)
+        return await http.post_json(context, self._api_path + path, http.encode_json(body), model=model)

@@ -7,11 +7,11 @@ import pytest
 
 from lmbridge.chat import Message, Options, Request, ResponseFormat, Tool, ToolCallPart
 from lmbridge.errors import InvalidRequest, UnsupportedFeature
+from lmbridge.http import encode_json
 from lmbridge.operations import EmbedRequest
 from lmbridge_openai.body import chat_body, complete_body, depends_on_dialect
 from lmbridge_openai.dialects import DIALECTS
 from lmbridge_openai.embeddings import embed_body
-from lmbridge_openai.transports import encode_body
 
 WEATHER = Tool("weather", "Tells the weather", {"type": "object", "properties": {"city": {"type": "string"}}})
 TIME = Tool("time")
@@ -229,8 +229,8 @@ def test_extra_cannot_replace_the_request_itself(name: str) -> None:
 
 def test_what_has_no_json_form_is_refused_before_the_network() -> None:
     with pytest.raises(InvalidRequest, match="JSON"):
-        encode_body(make(options=Options(extra={"x": object()})).body)
-    assert b'"x":{"a":1}' in encode_body(make(options=Options(extra={"x": MappingProxyType({"a": 1})})).body)
+        encode_json(make(options=Options(extra={"x": object()})).body)
+    assert b'"x":{"a":1}' in encode_json(make(options=Options(extra={"x": MappingProxyType({"a": 1})})).body)
 
 
 # -- tools -----------------------------------------------------------------------------------------------
