@@ -32,7 +32,7 @@ def oddities(
     if usage is not None and context is not None:
         yield from _of_the_context(finish, usage, context)
     wanted, got = request.model, finish.model
-    if wanted and got and not _is_same_model(wanted, got, model):
+    if wanted and got and wanted != got and not _is_same_model(wanted, got, model):
         yield f"{got!r} answered instead of {wanted!r}"
 
 
@@ -59,7 +59,7 @@ def _of_the_context(finish: Finish, usage: Usage, context: int) -> Iterator[str]
     if finish.reason == "length":
         yield "the answer ends where the context was full"
     else:
-        yield f"prompt and answer outgrew the context of {context} tokens: the model may have lost a part of them"
+        yield f"prompt and answer outgrew the context of {context} tokens: a part may have been left out"
 
 
 def _is_same_model(wanted: str, got: str, model: Model | None) -> bool:

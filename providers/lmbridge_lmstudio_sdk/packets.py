@@ -45,8 +45,7 @@ _REASONS: dict[str, FinishReason] = {
 _FAILURES = {
     "modelUnloaded": (
         "the model was unloaded in the middle of the answer",
-        "another request or program had it unloaded: LM Studio keeps one of those that requests load; "
-        "load it yourself and it stays",
+        "another request or program had it unloaded; a model that you load yourself stays",
     ),
     "failed": ("the server gave up in the middle of the answer", "the server's log says why"),
 }

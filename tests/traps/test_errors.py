@@ -33,7 +33,7 @@ NATIVE = {
     "a level": (
         400,
         {
-            "message": "Reasoning setting 'on' is not supported by model 'm'. Supported settings: 'low', 'high'.",
+            "message": "Reasoning setting 'on' is not supported by model 'm'. Supported settings: 'low'.",
             "type": "invalid_request",
             "param": "reasoning",
             "code": "invalid_value",
@@ -74,7 +74,7 @@ NATIVE = {
 async def test_refusals_of_the_native_api(make_stand, case):
     """Each refusal of ``/api/v1`` has its own mixture of type, code and param.
 
-    Source: LM Studio docs, rest/streaming-events; localmind#75; opencode-lmstudio#41; lmstudio-bug-tracker#2219.
+    Source: LM Studio docs, rest/streaming-events; localmind#75; lmstudio-bug-tracker#2219.
     """
     status, error, expected = NATIVE[case]
     stand = await make_stand(loaded=(GRANITE,), meddle=True)
@@ -99,9 +99,7 @@ COMPAT = {
     "a picture": (400, "'url' field must be a base64 encoded image.", lmbridge.ImageRejected),
     "nothing loaded": (
         400,
-        {
-            "message": "No models loaded. Please load a model in the developer page or use the 'lms load' command."
-        },
+        {"message": "No models loaded. Please load a model in the developer page or use 'lms load'."},
         lmbridge.ModelNotFound,
     ),
     "memory": (
@@ -167,11 +165,10 @@ async def test_the_sdk_lets_out_errors_of_what_it_is_built_from(make_stand, monk
         "count": ("lmstudio.async_api.AsyncLLM.count_tokens", fail_later),
     }
     monkeypatch.setattr(*where[place])
+    count = lmbridge.CountRequest(text="x", model=GRANITE)
+    call = stand.bridge.count_tokens("sdk", count) if place == "count" else stand.ask("sdk")
     with pytest.raises(lmbridge.LMBridgeError) as caught:
-        if place == "count":
-            await stand.bridge.count_tokens("sdk", lmbridge.CountRequest(text="x", model=GRANITE))
-        else:
-            await stand.ask("sdk")
+        await call
     assert caught.value.connection == "sdk"
     assert caught.value.message
     if name == "a refused token":
