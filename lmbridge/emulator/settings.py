@@ -262,8 +262,10 @@ class Settings:
     """`/api/v1` refuses keys that it does not know."""
     chat_end_after_error: bool = switch(True, "documented", "LM Studio docs, rest/streaming-events")
     """After an `error` event the stream still ends with `chat.end`."""
-    tool_call_name_event: bool = switch(False, "assumed", "known from one client, maybe its own invention")
-    """A `tool_call.name` event follows each `tool_call.start`."""
+    tool_call_name_event: bool = switch(
+        True, "observed", "lmstudio-bug-tracker#1880, 0.4.12; its fields are assumed"
+    )
+    """A `tool_call.name` event, which is in no documentation, follows each `tool_call.start`."""
     unknown_event: bool = switch(False, "assumed", "a newer server may have more events")
     """Send an event of an unknown type within each stream, as a newer server would."""
     native_string_errors: bool = switch(False, "assumed", "bodies of template and engine errors: unpublished")

@@ -47,22 +47,6 @@ KNOWN = frozenset(
 )
 """All keys that mean something to a chat completion."""
 
-KNOWN = frozenset(
-    {
-        *OPTIONS,
-        "model",
-        "messages",
-        "stream",
-        "stream_options",
-        "tools",
-        "tool_choice",
-        "response_format",
-        "logit_bias",
-        "ttl",
-    }
-)
-"""All keys that mean something to a chat completion."""
-
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 
 
@@ -73,8 +57,6 @@ async def chat_job(core: Core, body: dict[str, Any]) -> Job:
         EmulatedError: the request is refused.
     """
     model = core.instances.resolve(text_of(body, "model") or None, "llm")
-    if core.settings.compat_strict_keys and (extra := [key for key in body if key not in KNOWN]):
-        raise errors.unknown_keys(extra)
     if core.settings.compat_strict_keys and (extra := [key for key in body if key not in KNOWN]):
         raise errors.unknown_keys(extra)
     messages = body.get("messages")

@@ -33,9 +33,9 @@ EVENTS: tuple[Fact, ...] = (
     _event("tool_call.failure", "The call was invalid; tells why."),
     _event(
         "tool_call.name",
-        "Off by default.",
-        "assumed",
-        "one third-party client, maybe its own invention",
+        "Follows `tool_call.start`, though no documentation has it; its fields are assumed.",
+        "observed",
+        "lmstudio-bug-tracker#1880",
     ),
     _event("message.start", "A piece of the answer begins."),
     _event("message.delta", "A token of it."),

@@ -247,7 +247,12 @@ async def test_the_server_runs_the_tools_of_an_integration(http):
     body = {"model": TEXT, "input": prompt, "integrations": ["mcp/playwright"], "stream": True}
     events = await http.events("/api/v1/chat", body)
     stages = [(name, data) for name, data in events if name.startswith("tool_call.")]
-    assert [name for name, _ in stages] == ["tool_call.start", "tool_call.arguments", "tool_call.success"]
+    assert [name for name, _ in stages] == [
+        "tool_call.start",
+        "tool_call.name",  # in no documentation, but seen: bug-tracker#1880
+        "tool_call.arguments",
+        "tool_call.success",
+    ]
     success = stages[-1][1]
     assert success["arguments"] == {"url": "https://example.org"}
     assert success["provider_info"] == {"type": "plugin", "plugin_id": "mcp/playwright"}

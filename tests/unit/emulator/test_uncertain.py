@@ -139,6 +139,7 @@ async def test_events_that_only_some_servers_have(emulator, http):
         integrations=[{"type": "ephemeral_mcp", "server_label": "hub", "server_url": "https://example.com"}],
         stream=True,
     )
+    emulator.configure(tool_call_name_event=False)
     plain = [name for name, _ in await http.events("/api/v1/chat", body)]
     assert "tool_call.start" in plain
     assert not {"tool_call.name", "quantum.start"} & set(plain)

@@ -29,7 +29,11 @@ async def test_invalid_arguments_are_a_failure_with_all_that_is_known(http):
     # Documented in rest/streaming-events: arguments and provider_info only for invalid_arguments.
     events = await stream(http, "x [[tool=read_file {}]]", FILES)
     stages = tool_events(events)
-    assert [name for name, _ in stages] == ["tool_call.start", "tool_call.arguments", "tool_call.failure"]
+    assert [name for name, _ in stages if name != "tool_call.name"] == [
+        "tool_call.start",
+        "tool_call.arguments",
+        "tool_call.failure",
+    ]
     failure = stages[-1][1]
     assert failure["metadata"] == {
         "type": "invalid_arguments",
