@@ -11,6 +11,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lmbridge.errors import LMBridgeError, PluginError
+from lmbridge.verdicts import shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -30,7 +31,7 @@ def blame(exc: BaseException, plugin: str) -> LMBridgeError:
     if isinstance(exc, LMBridgeError):
         return exc
     error = PluginError(
-        f"plugin {plugin!r} raised {type(exc).__name__}: {exc}",
+        f"plugin {plugin!r} raised {type(exc).__name__}: {shown(str(exc))}",
         hint="this is a bug of the plugin, please report it to its author",
     )
     error.__cause__ = exc

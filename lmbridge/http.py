@@ -75,7 +75,7 @@ def encode_json(body: msgspec.Struct | Mapping[str, Any]) -> bytes:
     except (NotImplementedError, TypeError, ValueError, RecursionError) as exc:
         raise InvalidRequest(
             f"the request cannot be written as JSON: {exc}",
-            hint="look for what JSON has not in extra, load, schemas and tools, and for half characters in texts",
+            hint="is there an object of no JSON form in extra, load or a schema, or half a character?",
         ) from exc
 
 

@@ -22,6 +22,7 @@ from lmbridge.catalog import API_VERSION, ProviderInfo
 from lmbridge.discovery import MIDDLEWARE_GROUP, PROVIDER_GROUP, Found, find_plugins, this_checkout
 from lmbridge.errors import PluginError, UnknownProvider, UnsupportedFeature, near_matches
 from lmbridge.hookspecs import PROJECT, HookSpecs
+from lmbridge.verdicts import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,8 @@ PluginStatus: TypeAlias = Literal["available", "loaded", "disabled", "failed", "
 
 #: A failed import is tried again by the first use after this many seconds, or at once by ``retry``.
 _RETRY_SECONDS = 30.0
+#: ``sys.exit`` in a module or constructor must end the plugin, not the program that looked at it.
+_LOAD_ERRORS = (*AUTHOR_ERRORS, SystemExit)
 _TRUE = {"1", "true", "yes", "on"}
 
 
@@ -202,7 +205,7 @@ class Plugins:
                 adapter = MiddlewareAdapter(instance, name)
                 self._manager.register(adapter, name=f"{MIDDLEWARE_GROUP}:{name}")
                 entry.loaded = adapter
-            except AUTHOR_ERRORS as exc:
+            except _LOAD_ERRORS as exc:
                 self._fail(entry, exc)
                 if self._strict:
                     raise cast("PluginError", entry.error) from exc
@@ -213,12 +216,12 @@ class Plugins:
             error = exc
         elif isinstance(exc, ImportError) and exc.name:
             error = PluginError(
-                f"plugin {name!r} cannot be imported: {exc}",
+                f"plugin {name!r} cannot be imported: {shown(str(exc))}",
                 hint=f"reinstall {entry.found.distribution or 'its package'}, it needs {exc.name!r}",
             )
         else:
             error = PluginError(
-                f"plugin {name!r} cannot be loaded: {type(exc).__name__}: {exc}",
+                f"plugin {name!r} cannot be loaded: {type(exc).__name__}: {shown(str(exc))}",
                 hint=f"update {entry.found.distribution or 'it'} or report this to its author",
             )
         error.__cause__ = exc if error is not exc else exc.__cause__
@@ -258,7 +261,7 @@ class Plugins:
                     entry.loaded = entry.found.load()
                     entry.info = _info_of(entry.loaded, provider)
                     entry.spare = ProviderAdapter(_instance(entry.loaded, provider), provider)
-                except AUTHOR_ERRORS as exc:
+                except _LOAD_ERRORS as exc:
                     entry.loaded = entry.info = None
                     raise _again(self._fail(entry, exc)) from exc
             return entry.loaded, entry.info
@@ -351,7 +354,7 @@ def _again(error: _Error) -> _Error:
 def _instance(cls: Any, provider: str) -> Any:
     try:
         return cls()
-    except AUTHOR_ERRORS as exc:
+    except _LOAD_ERRORS as exc:
         reraise(exc, provider)
 
 

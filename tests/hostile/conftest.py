@@ -6,6 +6,7 @@ import re
 import ssl
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -367,3 +368,14 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(Path(__file__).with_name("untrusted.pem"))
     return context
+
+
+@pytest.fixture
+def off_the_loop() -> Callable[..., Any]:
+    """Run something that blocks in a thread, from an async test: ``off_the_loop(function, *arguments)``."""
+
+    def run(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(function, *arguments, **named).result()
+
+    return run
