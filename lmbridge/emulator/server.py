@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from aiohttp import web
 
@@ -11,7 +11,7 @@ from lmbridge.emulator.address import Addressed
 from lmbridge.emulator.app import make_app
 from lmbridge.emulator.catalog import DEFAULT_CATALOG, CatalogModel
 from lmbridge.emulator.clock import Clock, SystemClock
-from lmbridge.emulator.core import Core
+from lmbridge.emulator.core import Core, ResetPart
 from lmbridge.emulator.settings import Settings
 
 if TYPE_CHECKING:
@@ -127,6 +127,21 @@ class Emulator(Addressed):
             ValueError: it does not take that value.
         """
         self._core.configure(self._core.settings.replace(**switches))
+
+    def advance(self, seconds: float) -> None:
+        """Put the clock forward: idle models expire, and what sleeps wakes.
+
+        Raises:
+            ValueError: a clock does not go back.
+        """
+        self._core.advance(seconds)
+
+    def reset(self, *parts: ResetPart) -> None:
+        """Set parts of the emulator back to its start; without any, all of it.
+
+        What runs on an instance ends with it. The clock and the identifiers go on.
+        """
+        self._core.reset(parts or get_args(ResetPart))
 
     @property
     def gates(self) -> Gates:

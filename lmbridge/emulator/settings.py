@@ -277,7 +277,7 @@ class Settings:
     )
     """Status of the answer to an unknown model; none: 400, or 404 with JIT off."""
     unknown_model_text: Literal["listed", "plain"] = switch("listed", "assumed", "as the compatible routes")
-    """Whether `/api/v1` lists the models where one is unknown."""
+    """Whether `/api/v1` names the model or instance that is unknown, and lists those that are known."""
     unknown_instance_status: Literal[404, 400] = switch(
         404, "assumed", "LM Studio docs, rest/unload does not say"
     )

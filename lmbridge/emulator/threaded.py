@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from lmbridge.emulator.clock import Clock
+    from lmbridge.emulator.core import ResetPart
     from lmbridge.emulator.gates import Gate, Phase
     from lmbridge.emulator.journal import RequestRecord
     from lmbridge.emulator.settings import Settings
@@ -125,6 +126,14 @@ class ThreadedEmulator(Addressed):
             coroutine.close()
             raise RuntimeError("the emulator has not been started")
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def advance(self, seconds: float) -> None:
+        """Put the clock forward; see `Emulator.advance`."""
+        self.call(lambda emulator: emulator.advance(seconds))
+
+    def reset(self, *parts: ResetPart) -> None:
+        """Set parts of the emulator back to its start; see `Emulator.reset`."""
+        self.call(lambda emulator: emulator.reset(*parts))
 
     def configure(self, **switches: Any) -> None:
         """Change switches while running."""

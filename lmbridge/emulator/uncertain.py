@@ -20,6 +20,8 @@ def settled(error: EmulatedError, path: str, settings: Settings) -> EmulatedErro
         chosen.status = settings.load_failure_status
     elif error.code == "model_not_found" and error.param == "instance_id":
         chosen.status = settings.unknown_instance_status
+        if settings.unknown_model_text == "plain":
+            chosen.message = "Model instance not found."
     elif error.code == "model_not_found" and error.param == "model":
         chosen.status = settings.unknown_model_status or error.status
         if native and settings.unknown_model_text == "plain":

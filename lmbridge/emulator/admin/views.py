@@ -18,6 +18,7 @@ SHORT = 500
 """Characters of a text that are shown unless the whole is asked for; a picture is a long text."""
 
 _DEEP = 40
+_LONGEST_SECRET = 500
 _SECRET_NAMES = frozenset(
     {
         "authorization",
@@ -98,10 +99,10 @@ def _member(name: str, value: Any, limit: int | None, depth: int) -> Any:
 
 
 def _text(text: str, limit: int | None) -> str:
-    text = _SECRETS.sub("***", text)
     if limit is None or len(text) <= limit:
-        return text
-    return f"{text[:limit]}… ({len(text)} characters)"
+        return _SECRETS.sub("***", text)
+    # More than is shown is looked at, lest half a key remains at the cut.
+    return f"{_SECRETS.sub('***', text[: limit + _LONGEST_SECRET])[:limit]}… ({len(text)} characters)"
 
 
 def instance_view(instance: Instance, clock: Clock) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import aiohttp
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lmbridge.emulator import FakeClock, Settings, SystemClock
 from lmbridge.emulator.admin.guard import AdminError, check_caller
@@ -125,6 +127,31 @@ async def test_the_journal_is_shown_without_what_is_secret(http):
         assert "hunter2" not in text
         assert TOKEN not in text
         assert "someone" not in text
+
+
+def json_with(secret):
+    around = st.text(alphabet=st.characters(exclude_categories=["L", "N", "Cs"]), max_size=5)
+    leaf = st.one_of(st.none(), st.integers(), st.builds(lambda a, b: f"{a} {secret} {b}", around, around))
+    names = st.one_of(st.just(secret), st.sampled_from(["token", "Headers", "x", "authorization"]))
+    return st.recursive(
+        leaf,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+        max_leaves=10,
+    )
+
+
+@settings(deadline=None)
+@given(json_with(TOKEN), st.sampled_from([None, 0, 3, 500]))
+def test_a_token_is_never_shown_wherever_it_stands(value, limit):
+    text = json.dumps(masked(value, limit))
+    assert "abcdefghij0123456789" not in text
+    assert "ABCDEFGH" not in text
+
+
+@pytest.mark.parametrize("before", [0, 480, 490, 499])
+def test_a_cut_leaves_no_half_of_a_token(before):
+    text = masked("x" * before + f" {TOKEN} " + "y" * 1000, 500)
+    assert "ABCDEFGH" not in text
 
 
 def test_what_nests_deeper_than_anybody_reads_is_left_out():

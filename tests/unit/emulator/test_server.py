@@ -124,8 +124,15 @@ def test_a_thread_of_its_own_serves_synchronous_callers():
         emulator.configure(zero_usage=True)
         emulator.release()
         thread.join()
+        emulator.advance(3600)
+        assert emulator.call(lambda e: e.instances) == []
         assert b'"total_tokens":0' in answers[0]
         assert len(emulator.requests) == 2
+        emulator.reset("switches")
+        assert not emulator.emulator.settings.zero_usage
+        assert len(emulator.requests) == 2
+        emulator.reset()
+        assert emulator.requests == []
         with pytest.raises(OSError, match=r"address already in use|10048|Only one usage"):
             ThreadedEmulator(port=emulator.port).start()
     assert threading.active_count() == threads

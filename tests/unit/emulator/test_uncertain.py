@@ -72,6 +72,10 @@ async def test_the_status_of_an_unknown_instance(emulator, http):
         emulator.configure(unknown_instance_status=status)
         answered, answer = await http.post("/api/v1/models/unload", {"instance_id": "nobody"})
         assert (answered, answer["error"]["param"]) == (status, "instance_id")
+        assert "nobody" in answer["error"]["message"]
+    emulator.configure(unknown_model_text="plain")
+    _, answer = await http.post("/api/v1/models/unload", {"instance_id": "nobody"})
+    assert answer["error"]["message"] == "Model instance not found."
 
 
 async def test_the_status_of_a_failed_load(emulator, http):
