@@ -80,7 +80,7 @@ class Operation:
         self._interruption: LMBridgeError | None = None
         #: To give to the hook.
         self.context = Context(connection, timeouts, resources)
-        self._watchdog = Watchdog(resources.loop, timeouts, self._interrupt)
+        self._watchdog = Watchdog(resources.loop, resources.ticker, timeouts, self._interrupt)
 
     async def __aenter__(self) -> Self:
         self._task = task = cast("asyncio.Task[Any]", asyncio.current_task())

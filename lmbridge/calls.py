@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lmbridge.chat import Request
     from lmbridge.context import Context
     from lmbridge.limits import Limiter
+    from lmbridge.runtime import LoopResources
     from lmbridge.settings import Connection
     from lmbridge.turns import Turn
 
@@ -99,9 +100,9 @@ class Call:
         "on_interrupt",
     )
 
-    def __init__(self, plan: Plan, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, plan: Plan, resources: LoopResources) -> None:
         self._plan = plan
-        self._loop = loop
+        self._loop = loop = resources.loop
         self._context = plan.context()
         self._started = self._begun = loop.time()
         self._first = 0.0
@@ -113,7 +114,7 @@ class Call:
         self._base = 0
         self._cancelled: asyncio.Task[Any] | None = None
         self._interruption: LMBridgeError | None = None
-        self._watchdog = Watchdog(loop, self._context.timeouts, self.interrupt)
+        self._watchdog = Watchdog(loop, resources.ticker, self._context.timeouts, self.interrupt)
         #: Told of an interruption at once, before the provider has reacted to it.
         self.on_interrupt: Callable[[LMBridgeError], object] | None = None
 

@@ -186,6 +186,20 @@ class ReasoningSplitter:
         self._make = self._mode.make if plain and not self._held and not self._fresh else None
         return out
 
+    def feed_all(self, pieces: list[str]) -> list[_Delta]:
+        """Return what :meth:`feed` gives for the pieces, looking at all of them at once.
+
+        Pieces in which there is nothing to split stay as they came, but empty ones.
+        """
+        if len(pieces) == 1:
+            return self.feed(pieces[0])
+        joined = "".join(pieces)
+        split = self.feed(joined)
+        if len(split) == 1 and len(split[0].text) == len(joined):
+            make = type(split[0])
+            return [make(piece) for piece in pieces if piece]
+        return split
+
     def close(self) -> list[_Delta]:
         """End the answer and return what was held back."""
         out: list[_Delta] = []

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from lmbridge.errors import Cancelled
+from lmbridge.ticker import Ticker
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -54,6 +55,8 @@ class LoopResources:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        #: For the clocks of the calls on this loop.
+        self.ticker = Ticker(loop)
         self._session: aiohttp.ClientSession | None = None
         self._pool: Pool | None = None
         self._kept: dict[Hashable, _Kept] = {}

@@ -42,7 +42,7 @@ class Running:
     async def __aenter__(self) -> AsyncGenerator[list[Event], None]:
         plan = await self._prepare()
         resources = self._resources
-        self._call = call = Call(plan, resources.loop)
+        self._call = call = Call(plan, resources)
         if resources.closed:
             call.interrupt(Cancelled("the bridge was closed"))
         # Generators know whether somebody steps them; their abstract type does not say so.

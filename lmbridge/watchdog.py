@@ -1,4 +1,4 @@
-"""The clocks of a call: one timer that reads time stamps, none for each event."""
+"""The clocks of a call: time stamps, and when they are to be read; no timer for each event."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from lmbridge.chat import Timeouts
     from lmbridge.context import Context
+    from lmbridge.ticker import Ticker
 
 __all__ = ["Watchdog"]
 
@@ -35,20 +36,27 @@ class Watchdog:
         "_expire",
         "_loop",
         "_shortest",
+        "_ticker",
         "_timeouts",
-        "_timer",
         "_total",
+        "due",
         "last",
         "stepping",
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, timeouts: Timeouts, expire: Callable[[TimedOut], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        ticker: Ticker,
+        timeouts: Timeouts,
+        expire: Callable[[TimedOut], None],
     ) -> None:
         self._loop = loop
+        self._ticker = ticker
         self._timeouts = timeouts
         self._expire = expire
-        self._timer: asyncio.TimerHandle | None = None
+        #: When the ticker is to look at the clocks.
+        self.due = 0.0
         self._answering = False
         first, idle = timeouts.first_event or 0.0, timeouts.idle or 0.0
         self._shortest = min(first, idle) or first or idle
@@ -66,10 +74,10 @@ class Watchdog:
         """The provider is being called."""
         self._context = context
         self._answering = False
-        self.pause()
         self.last = now = self._loop.time()
         if self._shortest:
-            self._timer = self._loop.call_at(now + self._shortest, self._check)
+            self.due = now + self._shortest
+            self._ticker.add(self)
 
     def answering(self) -> None:
         """The answer has begun: from now on the idle clock counts."""
@@ -77,9 +85,7 @@ class Watchdog:
 
     def pause(self) -> None:
         """Nothing is expected of the provider (it has ended, or a retry waits)."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._ticker.drop(self)
 
     def stop(self) -> None:
         """Stop every clock, for good."""
@@ -89,18 +95,19 @@ class Watchdog:
             self._total.cancel()
         self._expire = _nothing  # who called is free at once, not when the collector comes: it holds pictures
 
-    def _check(self) -> None:
+    def look(self, now: float) -> None:
+        """See which clocks have run out; called by the ticker."""
         name = "idle" if self._answering else "first_event"
         limit = (self._timeouts.idle if self._answering else self._timeouts.first_event) or math.inf
-        now = self._loop.time()
         since = now if self.stepping is None else self.last
         if self._answering and self._context is not None:
             since = max(since, self._context.alive_at)
         if now >= since + limit:
+            self.pause()
             self._out(name, limit)
         else:
             # It wakes for the shorter clock, too: that may be the one that counts by then.
-            self._timer = self._loop.call_at(min(since + limit, now + self._shortest), self._check)
+            self.due = min(since + limit, now + self._shortest)
 
     def _out(self, clock: str, seconds: float) -> None:
         what = {

@@ -52,18 +52,18 @@ async def stream(request: Request, context: Context) -> AsyncGenerator[list[Even
                 events, ended = await _document(block, response, decoder), True
             while block and not ended:
                 ended = decoder.feed(received.feed(block), events)
-                if ended:
-                    break
-                if events:
+                if events:  # before the end is looked at: somebody waits for the text
                     yield events
                     events = []
-                else:
+                elif not ended:
                     context.alive()
-                block = await response.block()
+                if not ended:
+                    block = await response.block()
             ended = ended or _take_last(received, decoder, events)
             await _read_rest(response)
         if not ended:
             raise await _broken_off(decoder, body, context)
+        events += decoder.ending()
     except LMBridgeError as exc:
         events += decoder.close_text()  # what was held back because it might have become a tag
         if events:
@@ -101,7 +101,8 @@ async def _document(block: bytes, response: http.Response, decoder: ChatDecoder)
         raise error
     if "output" not in payload:
         raise ProtocolError("the answer is not what LM Studio sends", hint=STRANGER)
-    return decoder.whole(payload)
+    decoder.end_with(payload)
+    return []
 
 
 def _take_last(received: SSEDecoder, decoder: ChatDecoder, events: list[Event]) -> bool:

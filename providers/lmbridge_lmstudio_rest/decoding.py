@@ -71,7 +71,7 @@ class ChatDecoder:
                 delta = decode_delta(data)
                 kind, content = delta.type, delta.content
             except _UNREADABLE:
-                kind, content = "", ""
+                kind = content = ""
             if kind == "message.delta":
                 texts.append(content)
                 continue
@@ -81,8 +81,9 @@ class ChatDecoder:
             if kind == "reasoning.delta" and content:
                 self._reasoning.append(content)
                 events.append(ReasoningDelta(content))
-            elif kind in _MARKS:
+            elif (handler := _WITHOUT_DATA.get(kind)) is not None:
                 self._silent = False
+                events += handler(self)
             elif kind != "chat.start":
                 self._other(name, data, events)
                 if self._ended:
@@ -100,9 +101,11 @@ class ChatDecoder:
         told = decode_object(data)
         kind = as_text(told.get("type")) or (name or b"").decode("utf-8", "replace")
         self._silent = self._silent and kind in _BEFORE_WORK
-        handler = _HANDLERS.get(kind)
+        handler, plain = _HANDLERS.get(kind), _WITHOUT_DATA.get(kind)
         if handler is not None:
             events += handler(self, told)
+        elif plain is not None:
+            events += plain(self)
         elif kind == "error" or "error" in told:
             raise self._failure(told)
 
@@ -229,20 +232,25 @@ class ChatDecoder:
         )
 
 
-#: Beginnings and ends that say no more than what lies between them.
-_MARKS = frozenset({"message.start", "reasoning.start", "reasoning.end"})
 _BEFORE_WORK = frozenset({"model_load.start", "model_load.progress", "model_load.end"})
+
+#: Events whose name says all; the begin and end of what is streamed say no more than what lies between.
+_WITHOUT_DATA: dict[str, Callable[[ChatDecoder], Iterable[Event]]] = {
+    "message.start": lambda _self: (),
+    "message.end": lambda self: self.close_text(),
+    "reasoning.start": lambda _self: (),
+    "reasoning.end": lambda _self: (),
+    "prompt_processing.start": lambda self: self.progress("reading prompt", 0.0),
+    "prompt_processing.end": lambda self: self.progress("reading prompt", 1.0),
+}
 
 _HANDLERS: dict[str, Callable[[ChatDecoder, Mapping[str, Any]], Iterable[Event]]] = {
     "message.delta": lambda self, data: self.text(_content(data)),
-    "message.end": lambda self, _data: self.close_text(),
     "reasoning.delta": lambda self, data: self.thought(_content(data)),
     "model_load.start": lambda self, _data: self.progress("loading model", 0.0),
     "model_load.progress": lambda self, data: self.progress("loading model", data.get("progress")),
     "model_load.end": lambda self, data: self.loaded(data),
-    "prompt_processing.start": lambda self, _data: self.progress("reading prompt", 0.0),
     "prompt_processing.progress": lambda self, data: self.progress("reading prompt", data.get("progress")),
-    "prompt_processing.end": lambda self, _data: self.progress("reading prompt", 1.0),
     "tool_call.start": lambda self, data: self.tools.start(data),
     "tool_call.arguments": lambda self, data: self.tools.arguments(data),
     "tool_call.success": lambda self, data: self.tools.success(data),

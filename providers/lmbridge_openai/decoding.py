@@ -177,20 +177,8 @@ class AnswerDecoder:
         """Turn pieces of text into events, and empty ``texts``."""
         if self._splitter is None:
             events.extend(map(TextDelta, texts))
-            texts.clear()
-            return
-        if len(texts) == 1:
-            events.extend(self._splitter.feed(texts.pop()))
-            return
-        joined = "".join(texts)
-        if not joined:
-            return
-        split = self._splitter.feed(joined)
-        # One call of the splitter for all pieces; if it found nothing to split, they stay as they came.
-        if len(split) == 1 and split[0].text == joined:
-            events.extend(map(type(split[0]), texts))
-        else:
-            events.extend(split)
+        elif texts:
+            events.extend(self._splitter.feed_all(texts))
         texts.clear()
 
     def _remember(self, events: list[Event]) -> None:

@@ -84,8 +84,9 @@ async def test_one_block_of_the_network_is_one_list(rest, chat_server, wire, end
     deltas = b"".join(wire("message.delta", content=letter) for letter in "abc")
     server = await chat_server(deltas + ending(message("abc")))
     batches = [batch async for batch in rest.plugin.stream(HELLO, rest.context(server.url))]
-    assert len(batches) == 1
-    assert batches[0][:3] == [TextDelta("a"), TextDelta("b"), TextDelta("c")]
+    assert batches[0] == [TextDelta("a"), TextDelta("b"), TextDelta("c")]
+    assert [type(event) for event in batches[1]] == [Finish]
+    assert len(batches) == 2
 
 
 async def test_the_stream_may_come_byte_by_byte(rest, chat_server, whole):
