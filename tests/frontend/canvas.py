@@ -32,8 +32,13 @@ class Canvas:
         self.problems: list[str] = []
         page.set_default_timeout(30_000)
         page.add_init_script(HELPERS)
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("pageerror", self._on_error)
         page.on("console", self._on_console)
+
+    def _on_error(self, error: Any) -> None:
+        told = f"{error} {getattr(error, 'stack', '')}"
+        if "lmbridge" in told:  # the frontend has errors of its own, without the services that it phones
+            self.problems.append(told)
 
     def _on_console(self, message: Any) -> None:
         place = str((message.location or {}).get("url", ""))
@@ -57,7 +62,14 @@ class Canvas:
 
     def load(self, workflow: dict[str, Any], name: str = "") -> None:
         self.page.evaluate("([w, name]) => app.loadGraphData(w, true, true, name || null)", [workflow, name])
-        self.page.wait_for_function("(id) => !id || app.rootGraph.id === id", arg=workflow.get("id"))
+        self.page.wait_for_function("(n) => app.rootGraph.nodes.length === n", arg=len(workflow["nodes"]))
+
+    def switch(self, name: str) -> None:
+        """Click the tab of a workflow that is open."""
+        self.page.locator(".workflow-label", has_text=name).first.click()
+        self.page.wait_for_function(
+            "(name) => app.extensionManager.workflow.activeWorkflow?.path.includes(name)", arg=name
+        )
 
     def chat(self, **values: Any) -> str:
         """Add one chat node, alone on the canvas, and give its id."""

@@ -49,6 +49,12 @@ def _frontends() -> dict[str, Path]:
     return {version: Path(spec.submodule_search_locations[0]) / "static"}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.timeout(180))  # a page takes its time on a loaded machine
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "frontend" in metafunc.fixturenames:
         found = _frontends()

@@ -91,7 +91,7 @@ def test_an_answer_for_another_workflow_waits_for_it(visit, renderer):
     page.stream("5", {"text": "for the second"}, prompt="p2")
     page.wait_text(ANSWER, "for the second")
     assert "for the first" not in page.text(ANSWER)
-    page.load(first, "first")
+    page.switch("first")
     page.wait_text(ANSWER, "for the first")
 
 
@@ -107,7 +107,7 @@ def test_a_cached_answer_of_another_workflow_is_not_shown_in_this_one(visit):
     page.executed("5", {"text": "of the first"}, prompt=prompt)
     page.executed("5", {"text": "of the second"}, prompt="p2")
     page.wait_text(ANSWER, "of the second")
-    page.load(first, "first")
+    page.switch("first")
     page.wait_text(ANSWER, "of the first")
 
 
