@@ -224,21 +224,18 @@ async def test_who_leaves_the_queue_lets_the_next_one_come(make_lmstudio_emulato
     assert emulator.requests[1].tokens == 0
 
 
-async def test_a_prediction_does_not_run_on_what_is_gone(make_lmstudio_emulator, connect):
-    emulator = await make_lmstudio_emulator(evict_loading=False)
-    http = await connect(emulator)
-    body = {"messages": [{"role": "user", "content": "Hi"}]}
-    gates = [emulator.gates.hold("loading", after=3, model=model) for model in (TEXT, THINKING)]
-    tasks = []
-    for model, gate in zip((TEXT, THINKING), gates, strict=True):
-        tasks.append(asyncio.create_task(http.post("/v1/chat/completions", {**body, "model": model})))
-        await gate.reached()
-    emulator.gates.release()
-    answers = await asyncio.gather(*tasks)
-    assert all(status in (200, 500) for status, _ in answers)
-    assert any(status == 200 for status, _ in answers)
-    assert len(emulator.instances) == 1
-    assert not any(instance.running for instance in emulator.instances)
+async def test_a_prediction_does_not_run_on_what_is_gone(emulator, http):
+    def unload_at_once(_record, _what):
+        for instance in emulator.instances:
+            emulator.unload(instance.id)
+
+    end = emulator.watch(unload_at_once)
+    body = {"model": TEXT, "messages": [{"role": "user", "content": "Hi"}]}
+    status, answer = await http.post("/v1/chat/completions", body)
+    assert (status, answer["error"]) == (500, "Model unloaded.")
+    assert emulator.last.tokens == 0
+    end()
+    assert await http.chat("Hi")
 
 
 async def test_instances_are_numbered_and_reused_by_their_number(make_lmstudio_emulator, connect):
