@@ -6,15 +6,23 @@ import aiohttp
 import pytest
 
 TEXT, THINKING, SLOW = "ibm/granite-4-micro", "qwen/qwen3-4b", "meta/llama-3.3-70b"
-ROUTES = ("/api/v1/chat", "/v1/chat/completions", "/v1/completions", "/api/v0/chat/completions")
+ROUTES = (
+    "/api/v1/chat",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/messages",
+    "/api/v0/chat/completions",
+)
 
 
 def body_for(route, text="[[words=500]] Hi", model=THINKING, stream=True):
-    if route == "/api/v1/chat":
+    if route in ("/api/v1/chat", "/v1/responses"):
         return {"model": model, "input": text, "stream": stream}
     if route == "/v1/completions":
         return {"model": model, "prompt": text, "stream": stream}
-    return {"model": model, "messages": [{"role": "user", "content": text}], "stream": stream}
+    limit = {"max_tokens": 200_000} if route == "/v1/messages" else {}
+    return {"model": model, "messages": [{"role": "user", "content": text}], "stream": stream, **limit}
 
 
 async def left(http, gate, route, **more):
