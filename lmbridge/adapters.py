@@ -122,9 +122,14 @@ class ProviderAdapter:
             setattr(self, hook.name, hookimpl(self._forward(hook)))
 
     def _forward(self, hook: _Hook) -> Callable[..., Any]:
+        takes, function = hook.takes, hook.function
+        in_order = (
+            takes == _SPECS[hook.name]
+        )  # nearly every author takes all arguments as the spec names them
+
         def forward(arguments: dict[str, Any]) -> Any:
             try:
-                value = hook(arguments)
+                value = function(*arguments.values()) if in_order else hook(arguments)
             except AUTHOR_ERRORS as exc:
                 reraise(exc, self.plugin)
             checked = self._checked(hook.name, value)

@@ -62,6 +62,8 @@ class Turns:
 
     def may_begin(self, turn: Turn) -> bool:
         """Whether nothing that runs, or waits for longer, is in its way."""
+        if not self.held and not self.waiting:
+            return True
         if any(other.loop is not None and other.loop.is_closed() for other in self.held):
             self.held = [other for other in self.held if other.loop is None or not other.loop.is_closed()]
         for other in self.waiting:
@@ -152,7 +154,8 @@ class Turn:
             for turns_of in (self._shared.held, self._shared.waiting):
                 if self in turns_of:
                     turns_of.remove(self)
-            self._shared.wake()
+            if self._shared.waiting:
+                self._shared.wake()
 
 
 _lock = threading.Lock()

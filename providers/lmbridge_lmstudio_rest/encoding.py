@@ -66,7 +66,7 @@ async def encode(request: Request, context: Context) -> dict[str, Any]:
         body["integrations"] = [
             dict(item) if isinstance(item, Mapping) else item for item in request.integrations
         ]
-    return body | dict(request.options.extra or {})
+    return body | dict(request.options.extra) if request.options.extra else body
 
 
 def _check(request: Request) -> None:
@@ -75,8 +75,7 @@ def _check(request: Request) -> None:
             "LM Studio's native REST API needs the name of a model",
             hint="set Request.model or the connection's model; 'lmbridge models' lists them",
         )
-    ours = sorted(_OURS.intersection(request.options.extra or ()))
-    if ours:
+    if ours := sorted(_OURS.intersection(request.options.extra or ())):
         raise InvalidRequest(
             f"options.extra must not set {', '.join(ours)}", hint="the request's own fields decide these"
         )
@@ -146,7 +145,9 @@ def _note_context(wanted: int, request: Request, context: Context) -> None:
 
 def _system_prompt(request: Request, context: Context) -> str:
     texts = [message.text for message in request.messages if message.role == "system"]
-    if texts and request.previous_response_id is not None:
+    if not texts:
+        return ""
+    if request.previous_response_id is not None:
         # A template may refuse a second one: status 500 (observed, lmstudio-bug-tracker#2219).
         context.note("the system prompt was not sent again: the stored conversation has its own")
         return ""
