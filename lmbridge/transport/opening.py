@@ -93,10 +93,18 @@ def _is_secure(proxy: str | None) -> bool:
 async def _connect(
     host: str, port: int, context: ssl.SSLContext | None, loop: asyncio.AbstractEventLoop
 ) -> Wire:
+    # A call that is cancelled in the moment in which one of the raced addresses answers leaves its socket to the
+    # garbage collector. This machine's own addresses answer at once, so there is nothing to race for.
+    delay = None if _is_single(host) else _HAPPY_EYEBALLS
     _, wire = await loop.create_connection(
-        lambda: Wire(loop), host, port, ssl=context, happy_eyeballs_delay=_HAPPY_EYEBALLS
+        lambda: Wire(loop), host, port, ssl=context, happy_eyeballs_delay=delay
     )
     return wire
+
+
+def _is_single(host: str) -> bool:
+    """Whether a host is an IP address, or this machine's own name."""
+    return ":" in host or host == "localhost" or host.replace(".", "").isdecimal()
 
 
 async def _through_proxy(

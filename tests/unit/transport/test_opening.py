@@ -145,3 +145,9 @@ async def test_a_proxy_of_another_kind_is_refused(get, address):
 
 def test_a_password_is_not_shown():
     assert "sekret" not in repr(Route("h", 1, proxy="http://u:sekret@p:1"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_name_and_a_number_lead_to_the_same_server(serving, get, host):
+    async with serving(OK) as server:
+        assert (await get(Route(host, server.route.port)))[2] == b"ok"
