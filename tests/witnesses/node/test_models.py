@@ -75,6 +75,24 @@ def test_loads_with_a_configuration_and_names(hold, sdk, emulator):
     assert f"{TEXT}:2" in predicted["message"]
 
 
+def test_a_model_is_unloaded_when_its_time_is_over(start, emulator):
+    def pass_time(seconds):
+        emulator.call(lambda e: e.clock.advance(seconds))
+
+    talk = start("expire")
+    talk.told("loaded")
+    pass_time(50)
+    talk.say("used")
+    talk.told("answered")
+    pass_time(50)
+    talk.say("look")
+    assert talk.told("listed")["left"] == ["short", "for ever"]
+    pass_time(60)
+    talk.say("look again")
+    assert talk.result() == ["for ever"]
+    assert talk.logs == []
+
+
 def test_the_resources_of_a_model(hold, sdk, emulator):
     usage = hold("estimate")
     if sdk == "1":

@@ -66,6 +66,22 @@ export async function loadWithConfiguration(talk) {
   return result;
 }
 
+/** Models with and without a time to live, while the other side lets time pass. */
+export async function expire(talk) {
+  const client = talk.connect();
+  const short = await client.llm.load(TEXT, { verbose: false, identifier: "short", ttl: 60 });
+  await client.llm.load(TEXT, { verbose: false, identifier: "for ever" });
+  talk.tell("loaded");
+  await talk.heard("used");
+  await short.respond("Hi").result(); // its time begins anew
+  talk.tell("answered");
+  await talk.heard("look");
+  const left = (await client.llm.listLoaded()).map(entry => entry.identifier);
+  talk.tell("listed", { left });
+  await talk.heard("look again");
+  return (await client.llm.listLoaded()).map(entry => entry.identifier);
+}
+
 export async function estimate(talk) {
   const client = talk.connect();
   return (await client.llm.estimateResourcesUsage?.(TEXT, { contextLength: 1024 })) ?? null;
