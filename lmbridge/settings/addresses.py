@@ -89,7 +89,10 @@ def normalise_address(text: str) -> str:
     if port == _DEFAULT_PORTS[scheme]:
         port = None
     prefix = _prefix(path, keep_api=public and port is None)
-    return f"{scheme}://{_bracketed(host)}{'' if port is None else f':{port}'}{prefix}"
+    address = f"{scheme}://{_bracketed(host)}{'' if port is None else f':{port}'}{prefix}"
+    if len(address) > _MAX_LENGTH:  # a letter of the path becomes up to twelve
+        _refuse("the address is too long")
+    return address
 
 
 @lru_cache(maxsize=256)

@@ -178,6 +178,12 @@ def test_normalising_is_idempotent(text):
     assert connection.netloc.endswith(f":{connection.port}")
 
 
+def test_an_address_that_grows_too_long_by_being_written_in_ascii_is_refused():
+    assert len(normalise_address("http://h/" + "é" * 300)) == 9 + 300 * 6
+    with pytest.raises(ConfigurationError, match="too long"):
+        normalise_address("http://h/" + "é" * 400)
+
+
 @given(st.sampled_from(["a", "1.", "[", ":", "%", "/v1", "/api", "ä", "é.", "xn--", "//", "::", "@"]))
 def test_repetition_is_never_slow(part):
     # Bounded by the test's timeout: anything worse than linear at this length would pass it.
