@@ -282,6 +282,9 @@ async def test_a_copy_of_the_model_is_the_same_model(make_stand, via):
     result = await stand.ask(via, "[[say=here]]", model=f"{GRANITE}:2")
     assert (result.text, result.notes) == ("here", ())
     assert result.model == f"{GRANITE}:2"
+    stand.emulator.unload(GRANITE)
+    result = await stand.ask(via, "[[say=here]]", model=GRANITE)
+    assert not [note for note in result.notes if "instead of" in note]
 
 
 async def test_a_model_expires_between_two_calls(make_stand, via):

@@ -39,6 +39,7 @@ async def test_a_key_of_ones_own_that_the_strict_route_does_not_know(make_stand)
     with pytest.raises(lmbridge.UnsupportedFeature) as caught:
         await stand.ask("rest", options=Options(extra={"logit_bias": {}}))
     assert caught.value.features == ("logit_bias",)
+    assert "extra options" in caught.value.hint
 
 
 @pytest.mark.parametrize("key", ["top_p", "seed", "presencePenalty", "enableThinking", "topP"])
