@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
-import threading
 import types
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmbridge.bridge import Bridge
@@ -15,12 +13,12 @@ from lmbridge.discovery import MIDDLEWARE_GROUP, PROVIDER_GROUP, Found
 from lmbridge.folding import Fold
 from lmbridge.plugins import Plugins
 from lmbridge.settings import Settings
-from lmbridge.testing.checks import check
+from lmbridge.testing.guard import Guard
 from lmbridge.testing.remains import Remains, in_new_loop
 from lmbridge.testing.turns import TALK
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from lmbridge.chat import Request
     from lmbridge.events import Event
@@ -96,43 +94,27 @@ class Bench:
             watched: note in :attr:`remains` what is left behind.
         """
         opened = bridge or self.bridge()
-        seconds = self.kit.patience
+        guard = Guard(self.kit.patience, self.server.give_up)
 
         async def main() -> _T:
+            guard.watch(asyncio.get_running_loop())
             async with opened:
-                try:
-                    async with asyncio.timeout(seconds):
-                        return await work(opened)
-                except TimeoutError as exc:
-                    if type(exc) is not TimeoutError:
-                        raise  # a clock of the bridge
-                    sentence = f"the call was not over after {seconds:g} s; {self.server.describe()}"
-                    raise AssertionError(sentence) from exc
+                return await self._bounded(work(opened))
 
-        with self._unblocked():
+        with guard:
             return in_new_loop(main, self.remains if watched else None)
 
-    @contextmanager
-    def _unblocked(self) -> Iterator[None]:
-        """Let the server go on if the loop stands still, and blame the provider."""
-        blocked = threading.Event()
-
-        def let_go() -> None:
-            blocked.set()
-            self.server.give_up()
-
-        timer = threading.Timer(self.kit.patience * 1.5, let_go)
-        timer.start()
+    async def _bounded(self, work: Awaitable[_T]) -> _T:
+        """Await ``work``, but for no longer than any two waits in it may take."""
+        seconds = 2 * self.kit.patience
         try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
-            check(
-                not blocked.is_set(),
-                "the event loop stood still while the server kept the provider waiting: something in the "
-                "provider blocks, use asynchronous calls or asyncio.to_thread",
-            )
+            async with asyncio.timeout(seconds):
+                return await work
+        except TimeoutError as exc:
+            if type(exc) is not TimeoutError:
+                raise  # a clock of the bridge
+            sentence = f"the call was not over after {seconds:g} s; {exc or self.server.describe()}"
+            raise AssertionError(sentence) from exc
 
     def answers(self) -> tuple[Asked, ...]:
         """Return the requests for answers that the server has seen."""

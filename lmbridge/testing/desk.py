@@ -32,6 +32,7 @@ class Desk:
         open: connections that are open.
         accepted: connections that have ever been open.
         hanging: answers that hang because of a fault.
+        hung: how often one has begun to hang.
         errors: what scripts have raised.
     """
 
@@ -43,6 +44,7 @@ class Desk:
         self.open = 0
         self.accepted = 0
         self.hanging: set[asyncio.Future[None]] = set()
+        self.hung = 0
         self.errors: list[BaseException] = []
         self.waiting = Waiting()
         self._lock = threading.Lock()
@@ -84,6 +86,7 @@ class Desk:
         """Wait for :meth:`release`; to be called on the server's loop, as that is."""
         future = asyncio.get_running_loop().create_future()
         self.hanging.add(future)
+        self.hung += 1
         self.waiting.changed()
         try:
             await future

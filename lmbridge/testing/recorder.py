@@ -1,10 +1,11 @@
-"""A middleware that sees what a provider really yields, beyond the end as well."""
+"""Middleware that sees what a provider really yields, and that leaves it where it yields."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
-from lmbridge.events import Finish
+from lmbridge.events import Finish, TextDelta
 from lmbridge.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from lmbridge.chat import Request
     from lmbridge.context import Context
 
-__all__ = ["Recorder"]
+__all__ = ["Pause", "Recorder"]
 
 
 class Recorder:
@@ -46,3 +47,33 @@ class Recorder:
         self.ended = True
         if finish is not None:
             yield finish
+
+
+class Pause:
+    """Passes on the beginning of the answer, and asks for no more: the provider stands at its ``yield``.
+
+    Args:
+        after: the text up to which it passes everything on.
+
+    Attributes:
+        armed: it does so from now on.
+    """
+
+    def __init__(self, after: str) -> None:
+        self._after = after
+        self.armed = False
+
+    @hookimpl(wrapper=True)
+    def stream(self, request: Request, context: Context) -> Generator[None, Any, AsyncIterator[Any]]:
+        """Wrap the provider's stream."""
+        del request, context
+        events = yield
+        return self._paused(events)
+
+    async def _paused(self, events: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        text = ""
+        async for event in events:
+            yield event
+            text += event.text if isinstance(event, TextDelta) else ""
+            if self.armed and self._after in text:
+                await asyncio.Event().wait()

@@ -21,6 +21,8 @@ _T = TypeVar("_T")
 
 #: Seconds that tasks and threads get to end by themselves. Only what is left behind costs them.
 _SETTLE = 5.0
+#: How often tasks that do not end are cancelled before the loop is closed around them.
+_CANCELS = 3
 
 
 class Remains:
@@ -157,10 +159,11 @@ def _told(context: dict[str, Any]) -> str:
 
 
 def _end(loop: asyncio.AbstractEventLoop) -> None:
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
+    for _ in range(_CANCELS):
+        if not (tasks := asyncio.all_tasks(loop)):
+            break
+        for task in tasks:
+            task.cancel()
         loop.run_until_complete(asyncio.wait(tasks, timeout=_SETTLE))
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())

@@ -75,9 +75,12 @@ class FaultServer:
         """Have this go wrong from now on, also with answers under way; ``None``: nothing any more."""
         self._desk.fault = fault
 
-    def release(self) -> None:
-        """Let every answer that hangs go on, and nothing more go wrong."""
-        self._desk.fault = None
+    def release(self, then: Fault | None = None) -> None:
+        """Let every answer that hangs go on, and only ``then`` go wrong from there.
+
+        A server that is slow at certain places hangs there, one after the other.
+        """
+        self._desk.fault = then
         self._loop.call_soon_threadsafe(self._desk.release)
 
     def give_up(self) -> None:
@@ -152,6 +155,11 @@ class FaultServer:
     def hanging(self) -> int:
         """Answers that hang now because of a fault."""
         return len(self._desk.hanging)
+
+    @property
+    def hung(self) -> int:
+        """How often an answer has begun to hang."""
+        return self._desk.hung
 
     def wait_for(self, condition: Callable[[], _T], seconds: float = PATIENCE) -> _T:
         """Block until ``condition`` is true, and return its value. It is looked at when something happens.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -92,8 +93,12 @@ class Base:
     @pytest.fixture
     def bench(self, upstream: str | None) -> Iterator[Bench]:
         """The fault server, and what connects the provider with it."""
+        before = dict(os.environ)
         with FaultServer(upstream) as server:
             yield Bench(self, server)
+        if dict(os.environ) != before:  # the next test is to see it, too
+            os.environ.clear()
+            os.environ.update(before)
 
     # -- for the tests ---------------------------------------------------------------------------------
 

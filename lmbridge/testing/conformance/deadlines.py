@@ -8,7 +8,7 @@ import pytest
 
 from lmbridge.chat import Timeouts
 from lmbridge.errors import LMBridgeError, TimedOut
-from lmbridge.testing.bench import CONNECTION, Bench
+from lmbridge.testing.bench import CONNECTION, Bench, collect
 from lmbridge.testing.checks import check
 from lmbridge.testing.conformance.base import Base
 from lmbridge.testing.faults import Fault, Place
@@ -26,7 +26,7 @@ _SHORT = 0.2
 
 async def _ended(bridge: Bridge, request: Request) -> LMBridgeError | None:
     try:
-        await bridge.generate(CONNECTION, request)
+        await collect(bridge, request)
     except LMBridgeError as error:
         return error
     return None
@@ -38,6 +38,8 @@ class Deadlines(Base):
     @pytest.mark.parametrize("clock", ["first_event", "idle", "total"])
     def test_a_clock_ends_the_call(self, bench: Bench, clock: str) -> None:
         """Silence before and in the answer; afterwards the server knows."""
+        if clock == "idle" and not hasattr(self.provider, "stream"):
+            pytest.skip("the provider answers as a whole: no part of it comes before a silence")
         at: Place = self.after("bravo") if clock == "idle" else "request"
         self._clocked(bench, clock, Fault.hang(at=at, route=self.answer_route))
 

@@ -56,6 +56,8 @@ class Loops(Base):
                 await server.until(
                     lambda: server.hanging == 2 or any(answer.done() for answer in answers), self.patience / 2
                 )
+            except TimeoutError as exc:
+                raise AssertionError(f"two loops at once wait for each other: {exc}") from exc
             finally:
                 server.release()
             texts = []
@@ -66,10 +68,7 @@ class Loops(Base):
                 texts.append(answer)
             return texts
 
-        try:
-            texts = bench.run(main, bridge=bridge)
-        except TimeoutError as exc:
-            raise AssertionError(f"two loops at once wait for each other: {exc}") from exc
+        texts = bench.run(main, bridge=bridge)
         check(texts == ["".join(TALK.text)] * 2, f"in two loops at once it answers {texts}")
 
     def test_the_loop_goes_on_while_the_server_is_silent(self, bench: Bench) -> None:

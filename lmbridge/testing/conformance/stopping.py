@@ -12,6 +12,7 @@ from lmbridge.testing.bench import CONNECTION, Bench, collect
 from lmbridge.testing.checks import check
 from lmbridge.testing.conformance.base import Base
 from lmbridge.testing.faults import Fault
+from lmbridge.testing.recorder import Pause
 from lmbridge.testing.turns import TALK
 
 if TYPE_CHECKING:
@@ -100,10 +101,12 @@ class Stopping(Base):
 
         bench.run(work)
 
-    @pytest.mark.parametrize("end", ["whole", "break", "cancel", "failure"])
+    @pytest.mark.parametrize("end", ["whole", "break", "close", "cancel", "failure"])
     def test_nothing_is_left_behind(self, bench: Bench, end: str) -> None:
         """No task, generator, thread, socket, warning or changed variable, however the call ended."""
         request = bench.expect(TALK)
+        # A reader that leaves usually finds the provider waiting for more; this finds it at its ``yield``.
+        pause = Pause(after="alpha") if end == "close" else None
 
         async def work(bridge: Bridge) -> None:
             await bench.warm_up(bridge)
@@ -112,6 +115,9 @@ class Stopping(Base):
                     await collect(bridge, request)
                 case "break":
                     await _by_break(bridge, request, [])
+                case "close" if pause is not None:
+                    pause.armed = True
+                    await _by_break(bridge, request, [])
                 case "cancel":
                     bench.server.fail(Fault.hang(at=self.after("bravo"), route=self.answer_route))
                     await _by_cancel(collect(bridge, request), bench)
@@ -119,7 +125,7 @@ class Stopping(Base):
                     bench.server.fail(Fault.drop(at=self.after("bravo"), route=self.answer_route))
                     await asyncio.gather(collect(bridge, request), return_exceptions=True)
 
-        bench.run(work, watched=True)
+        bench.run(work, bridge=bench.bridge(middleware=pause), watched=True)
         left = bench.remains.sentences()
         try:
             bench.server.wait_for(lambda: bench.server.open == 0, self.patience)
