@@ -68,8 +68,11 @@ async def test_the_last_event_is_the_folded_stream_and_the_whole_answer(http):
 
 async def test_the_events_are_openais(http):
     """The official client's own types, checked strictly, which the client itself never does."""
+    import openai
     from openai.types.responses import ResponseStreamEvent
 
+    if tuple(int(part) for part in openai.__version__.split(".")[:2]) < (1, 109):
+        pytest.skip("the client knows too little of this interface")
     adapter = TypeAdapter(ResponseStreamEvent)
     hub = {"type": "mcp", "server_label": "hub", "server_url": "https://huggingface.co/mcp"}
     prompts = ("Hello", "use model_search", 'x [[tool=add {"a": 2}]]', "x [[tool=fly {}]]")
