@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from lmbridge.emulator import engine_errors, errors, events, tokens
@@ -147,17 +148,17 @@ class Generation:
             self._record.enter("queued")
             self._check_queue(instance)
             await self._core.gates.checkpoint("queued", 0, instance.model.key)
-            async with instance.slots:
-                instance.busy += 1
-                try:
+            async with instance.slots, self._eyes(instance):
+                with instance.at_work():
                     self._check_parallel(instance)
                     await self._rounds(instance)
-                finally:
-                    instance.busy -= 1
-                    instance.status = "idle"
         finally:
             instance.running.discard(self)
             self._core.instances.touch(instance)
+
+    def _eyes(self, instance: Instance) -> AbstractAsyncContextManager[None]:
+        stalls = self._settings.vision_stalls and self._job.sights
+        return instance.eyes if stalls else nullcontext()
 
     def _check_queue(self, instance: Instance) -> None:
         limit = self._settings.queue_limit
@@ -246,7 +247,9 @@ class Generation:
         for step in steps:
             if step.kind == "call" and step.call is not None:
                 server = self._server_of(step.call)
-                if server is not None or (job.integrations and not job.tools):
+                if step.problem == "invalid_format" and job.instance is None:
+                    await self._say(instance, Step("message", f"{step.call.name}({step.text})"))
+                elif server is not None or (job.integrations and not job.tools):
                     own.append((step.call, server))
                 else:
                     await self._call(instance, step)
@@ -338,12 +341,13 @@ class Generation:
         index = len(self._summary.calls)
         self._record.enter("answering")
         await self._emit(events.CallBegins(index, call))
-        for number, piece in enumerate(tokens.pieces(call.arguments_json())):
+        for number, piece in enumerate(tokens.pieces(step.text or call.arguments_json())):
             await self._token(instance, "answering", number, Token("structure", piece))
             await self._emit(events.CallArguments(index, piece))
         await self._emit(events.CallEnds(index, call, step.problem))
         # One that was not offered is the client's to refuse, too.
-        self._summary.calls.append(call)
+        if step.problem != "invalid_format":
+            self._summary.calls.append(call)
 
     async def _run_tool(self, instance: Instance, call: ToolCall, server: Integration | None) -> Turn:
         """Run a tool on its server, or tell the model why that cannot be done."""

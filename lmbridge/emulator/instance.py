@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Iterator
 
     from lmbridge.emulator.catalog import CatalogModel
 
@@ -47,11 +49,25 @@ class Instance:
     busy: int = 0
     """How many predictions hold a slot."""
     status: str = "idle"
+    """`idle`, `processingPrompt`, `generating` or `computingEmbedding`."""
     gone: bool = False
     """No longer loaded."""
     fields: dict[str, Any] = field(default_factory=dict)
+    eyes: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the one prediction that looks at pictures, where the server works so."""
 
     @property
     def context_length(self) -> int:
         """Context in tokens."""
         return int(self.config["context_length"])
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Count a piece of work that holds a slot; the last one leaves the instance idle."""
+        self.busy += 1
+        try:
+            yield
+        finally:
+            self.busy -= 1
+            if not self.busy:
+                self.status = "idle"

@@ -229,6 +229,10 @@ class Settings:
     """The server resets the connection after so many tokens."""
     crash_in_parallel: bool = switch(False, "observed", "lmstudio-bug-tracker#1628, #2255")
     """The engine crashes as soon as it generates two answers at once."""
+    vision_stalls: bool = switch(False, "observed", "lmstudio-bug-tracker#1487, #1654")
+    """An instance answers only one request with pictures at a time; others wait within their slots."""
+    parallel_embeddings_hang: bool = switch(False, "observed", "lmstudio-bug-tracker#7")
+    """An embedding that begins while another one runs never ends."""
     thinking_stuck: bool = switch(False, "observed", "lmstudio-bug-tracker#988, #1573, #1933, #2284")
     """A model that can think does so whatever the request says."""
     unload_while_running: Literal["stop_reason", "error"] = switch(

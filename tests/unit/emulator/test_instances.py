@@ -238,6 +238,40 @@ async def test_a_prediction_does_not_run_on_what_is_gone(emulator, http):
     assert await http.chat("Hi")
 
 
+async def test_an_embedding_is_work(emulator, http):
+    clock_model = "text-embedding-nomic-embed-text-v1.5"
+    socket = await client_of(http, "embedding")
+    gate = emulator.gates.hold("embedding")
+    body = {"model": clock_model, "input": "a"}
+    task = asyncio.create_task(http.post("/v1/embeddings", body))
+    await gate.reached()
+    emulator.advance(1e6)
+    assert ids(emulator) == [clock_model], "what is at work does not expire"
+    query = {"type": "query", "query": {"identifier": clock_model}}
+    call = {"type": "rpcCall", "callId": 1, "parameter": {"specifier": query, "throwIfNotFound": True}}
+    state = await socket.ask({**call, "endpoint": "getInstanceProcessingState"})
+    assert state["result"] == {"status": "idle", "queued": 1}
+    emulator.unload(clock_model)
+    gate.release()
+    status, answer = await task
+    assert (status, answer["error"]) == (500, "Model unloaded.")
+    assert (await http.post("/v1/embeddings", body))[0] == 200
+    assert emulator.instances[0].status == "idle"
+
+
+async def test_an_instance_is_idle_when_its_last_prediction_has_ended(make_lmstudio_emulator, connect):
+    emulator = await make_lmstudio_emulator(loaded=(TEXT,))
+    http = await connect(emulator)
+    gate = emulator.gates.hold("answering", after=5)
+    long = asyncio.create_task(http.chat("[[words=20]]"))
+    await gate.reached()
+    await http.chat("[[say=Hi]]")
+    assert emulator.instances[0].status == "generating"
+    gate.release()
+    await long
+    assert emulator.instances[0].status == "idle"
+
+
 async def test_instances_are_numbered_and_reused_by_their_number(make_lmstudio_emulator, connect):
     emulator = await make_lmstudio_emulator(loaded=(TEXT, TEXT))
     http = await connect(emulator)

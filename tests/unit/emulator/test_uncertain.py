@@ -374,6 +374,43 @@ async def test_two_answers_at_once_may_crash_the_engine(make_lmstudio_emulator, 
     gate.release()
 
 
+async def test_requests_with_pictures_may_stall_each_other(
+    make_lmstudio_emulator, connect, picture, data_url
+):
+    emulator = await make_lmstudio_emulator(loaded=(SEEING,), vision_stalls=True)
+    http = await connect(emulator)
+    image = {"type": "image", "data_url": data_url(picture((64, 48)))}
+    body = {"model": SEEING, "input": [{"type": "text", "content": "What?"}, image]}
+    gate = emulator.gates.hold("answering", after=1)
+    first = asyncio.create_task(http.post("/api/v1/chat", body))
+    await gate.reached()
+    second = asyncio.create_task(http.post("/api/v1/chat", body))
+    await emulator.wait_for(lambda e: e.last.phase == "queued" and len(e.requests) == 2)
+    words = asyncio.create_task(http.chat("Hi", SEEING))
+    await gate.reached(2)
+    assert [record.phase for record in emulator.requests] == ["answering", "queued", "answering"]
+    gate.release()
+    assert [status for status, _ in await asyncio.gather(first, second)] == [200, 200]
+    await words
+
+
+async def test_embeddings_side_by_side_may_hang(emulator, http):
+    emulator.configure(parallel_embeddings_hang=True)
+    body = {"model": "text-embedding-nomic-embed-text-v1.5", "input": "a"}
+    assert (await http.post("/v1/embeddings", body))[0] == 200
+    gate = emulator.gates.hold("embedding")
+    first = asyncio.create_task(http.post("/v1/embeddings", body))
+    await gate.reached()
+    second = asyncio.create_task(http.post("/v1/embeddings", body))
+    await gate.reached(2)
+    gate.release()
+    assert (await first)[0] == 200
+    assert not second.done()
+    second.cancel()
+    await emulator.wait_for(lambda e: e.last.disconnected)
+    assert (await http.post("/v1/embeddings", body))[0] == 200
+
+
 async def test_some_models_cannot_be_told_to_stop_thinking(emulator, http):
     body = {"model": THINKING, "input": "Hi", "reasoning": "off"}
     assert [item["type"] for item in (await http.post("/api/v1/chat", body))[1]["output"]] == ["message"]
