@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 
     from lmbridge.catalog import ProviderInfo
     from lmbridge.chat import Timeouts
+    from lmbridge.limits import Limiter
     from lmbridge.plugins import Plugins
     from lmbridge.runtime import LoopResources
     from lmbridge.settings import Connection
+    from lmbridge.turns import Turn
 
-__all__ = ["Operation", "completion", "finished", "load"]
+__all__ = ["Operation", "completion", "finished", "limited", "load"]
 
 #: What the hooks that answer once must answer with; a tuple of one: a sequence of such.
 _ANSWERS: Mapping[str, type | tuple[type]] = {
@@ -165,6 +167,22 @@ class Operation:
         error.locate(connection.name, connection.provider, connection.secrets)
         if error is not exc:
             raise error from error.__cause__
+
+
+async def limited(
+    operation: Operation, places: Sequence[Limiter | Turn], hook: str, request: object
+) -> object:
+    """Call a hook within ``operation`` while ``places`` are held, taken in their order."""
+    loop, taken = asyncio.get_running_loop(), list[Any]()
+    async with operation:
+        try:
+            for place in places:
+                await place.acquire()
+                taken.append(place)
+            return await operation.answer(hook, request)
+        finally:
+            for place in taken:
+                place.release(loop)  # named, because nothing runs when a forgotten call is cleared away
 
 
 async def load(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
 
-from lmbridge.asking import Operation, completion, finished, load
+from lmbridge.asking import Operation, completion, finished, limited, load
 from lmbridge.catalog import Listing
 from lmbridge.chat import Timeouts
 from lmbridge.errors import Cancelled, LMBridgeError, ModelLoadFailed
@@ -17,7 +17,7 @@ from lmbridge.folding import Fold
 from lmbridge.ledger import ledger
 from lmbridge.listings import LISTING_SECONDS, Catalogue
 from lmbridge.operations import Health, LoadRequest, UnloadRequest
-from lmbridge.planning import Planner, slots
+from lmbridge.planning import Planner
 from lmbridge.plugins import Plugins
 from lmbridge.presets import PRESETS
 from lmbridge.releasing import RELEASE_SECONDS, release
@@ -347,13 +347,8 @@ class Bridge:
         connection, info = await self._resolve(name)
         if request.model is None and connection.model:
             request = msgspec.structs.replace(request, model=connection.model)
-        slot, loop = slots(connection, info, None, images=False)[-1], asyncio.get_running_loop()
-        async with self._operation(connection) as operation:
-            await slot.acquire()
-            try:
-                return await operation.answer(hook, request)
-            finally:
-                slot.release(loop)  # named, because nothing runs when a forgotten call is cleared away
+        places = cast("Planner", self._planner).places(connection, info, request.model)
+        return await limited(self._operation(connection), places, hook, request)
 
     async def _ask_for_models(self, connection: Connection, seconds: float) -> Sequence[Model]:
         models = cast("Sequence[Model]", await self._ask("list_models", connection, seconds=seconds))

@@ -103,6 +103,16 @@ class Planner:
             cooperative=info.cooperative and not self._plugins.has_middleware,
         )
 
+    def places(self, connection: Connection, info: ProviderInfo, name: str | None) -> list[Limiter | Turn]:
+        """Return what a call that is no conversation holds: a slot, and its turn where one is needed."""
+        slot = slots(connection, info, None, images=False)[-1]
+        listed = find_model(self._catalogue.recent(connection.identity) or (), name) if name else None
+        shared = _turns_of(connection, listed)
+        if listed is None or shared is None:
+            return [slot]
+        shared.remember(self._catalogue, connection.identity)
+        return [shared.turn(listed.id, loads=not listed.loaded), slot]
+
     def _with_defaults(self, connection: Connection, request: Request) -> Request:
         if request.preset is not None:
             presets = PRESETS if request.preset in PRESETS else self._presets()
@@ -218,10 +228,14 @@ def _terms(
         notes=notes,
         timeouts=_merged(request.timeouts, connection.timeouts),
         limiters=slots(connection, info, listed, images="images" in features),
-        turns=turns(connection.netloc)
-        if listed and listed.loaded is not None and listed.load_evicts
-        else None,
+        turns=_turns_of(connection, listed),
     )
+
+
+def _turns_of(connection: Connection, listed: Model | None) -> Turns | None:
+    """Return the turns of the server's requests, where a load may cost another model its place."""
+    may_evict = listed is not None and listed.loaded is not None and listed.load_evicts
+    return turns(connection.netloc) if may_evict else None
 
 
 def _with_model(request: Request, models: tuple[Model, ...]) -> tuple[Request, Model | None]:

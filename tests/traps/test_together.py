@@ -59,6 +59,26 @@ async def test_a_load_for_one_request_kills_the_answer_of_another(make_stand, vi
     assert (await second).text == "my turn"
 
 
+@pytest.mark.parametrize("embedder", ["sdk", "compat"])
+async def test_a_model_for_vectors_pushes_the_chat_model_out(make_stand, via, embedder):
+    """A model for embeddings that a request loads evicts the chat model, even one that is answering.
+
+    Source: LM Studio docs, core/ttl-and-auto-evict; lmstudio-bug-tracker#1796.
+    """
+    stand = await make_stand(auto_evict=True)
+    await stand.ask(via, model=GRANITE)
+    await stand.ask(embedder, model=GRANITE)  # by now this connection knows what is loaded
+    gate = stand.emulator.gates.hold("answering", model=GRANITE)
+    answer = asyncio.ensure_future(stand.ask(via, "[[say=undisturbed]]", model=GRANITE))
+    await gate.reached()
+    texts = lmbridge.EmbedRequest(texts=["x"], model="text-embedding-nomic-embed-text-v1.5")
+    vectors = asyncio.ensure_future(stand.bridge.embed(embedder, texts))
+    await asyncio.wait({answer, vectors}, timeout=0.3)
+    gate.release()
+    assert (await answer).text == "undisturbed"
+    assert len((await vectors).vectors) == 1
+
+
 @pytest.mark.parametrize("other", ["sdk", "rest", "compat"])
 async def test_another_connection_to_the_same_server_loads_its_model(make_stand, via, other):
     """Two connections to one machine push each other's models out just as two requests of one do.
