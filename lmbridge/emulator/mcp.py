@@ -194,9 +194,17 @@ def _strict(entry: dict[str, Any], known: set[str], *required: str) -> None:
 
 def _allowed(tools: tuple[Tool, ...], entry: dict[str, Any]) -> tuple[Tool, ...]:
     allowed = entry.get("allowed_tools")
-    if allowed is not None and not isinstance(allowed, list):
+    if allowed is not None and not _all_strings(allowed, list):
         raise errors.wrong_type("allowed_tools", "array")
+    if entry.get("headers") is not None and not _all_strings(entry["headers"], dict):
+        raise errors.wrong_type("headers", "object")
     return tuple(tool for tool in tools if allowed is None or tool.name in allowed)
+
+
+def _all_strings(value: Any, kind: type[list[Any] | dict[str, Any]]) -> bool:
+    """Tell whether this is an array, or an object, of strings."""
+    values = value.values() if isinstance(value, dict) else value
+    return isinstance(value, kind) and all(isinstance(entry, str) for entry in values)
 
 
 def _local(host: str) -> bool:

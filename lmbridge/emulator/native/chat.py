@@ -131,8 +131,11 @@ async def _job(core: Core, body: dict[str, Any]) -> tuple[Job, bool]:
     effort = _effort(body.get("reasoning"), model.key, model.reasoning, model.reasoning_default)
     user = _user_turn(core, body["input"])
     turns = _turns(core, body, user)
-    core.check_vision(model, len(user.pictures))
     seen = [picture for turn in turns for picture in turn.pictures]
+    core.check_vision(model, len(seen))
+    context = number_of(body, "context_length", integer=True)
+    if context is not None and context < 1:
+        raise EmulatedError("Number must be greater than 0", code="invalid_value", param="context_length")
     integrations: tuple[mcp.Integration, ...] = ()
     if body.get("integrations") is not None:
         token = present_token()
@@ -147,7 +150,7 @@ async def _job(core: Core, body: dict[str, Any]) -> tuple[Job, bool]:
         max_tokens=number_of(body, "max_output_tokens", integer=True),
         integrations=integrations,
         effort=effort,
-        context_length=number_of(body, "context_length", integer=True),
+        context_length=context,
     )
     return job, body.get("store", True)
 

@@ -197,6 +197,7 @@ async def test_refusals_have_the_observed_bodies(http, change, status, error):
         ({"temperature": "hot"}, "temperature"),
         ({"temperature": 1.5}, "temperature"),
         ({"top_k": 1.5}, "top_k"),
+        ({"context_length": 0}, "context_length"),
         ({"stream": "yes"}, "stream"),
         ({"previous_response_id": "nonsense"}, "previous_response_id"),
         ({"previous_response_id": "resp_unknown"}, "previous_response_id"),

@@ -44,6 +44,14 @@ async def test_pictures_are_remembered(http, picture, data_url):
     assert "Picture 1 is 11x5" in text_of(await say(http, "Again?", first, model=VISION))
 
 
+async def test_a_model_without_eyes_cannot_continue_a_conversation_with_pictures(http, picture, data_url):
+    items = [{"type": "image", "data_url": data_url(picture((11, 5)))}]
+    first = await say(http, items, model=VISION)
+    body = {"model": TEXT, "input": "Again?", "previous_response_id": first["response_id"]}
+    status, answer = await http.post("/api/v1/chat", body)
+    assert (status, answer["error"]["message"][:29]) == (400, "Model does not support images")
+
+
 async def test_reasoning_is_not_part_of_the_conversation(http):
     first = await say(http, "[[think=secret]][[say=one]]", model=THINKING)
     second = await say(http, "And?", first, model=THINKING, reasoning="off")
