@@ -100,10 +100,12 @@ async def test_the_list_of_packets_is_that_of_the_wire(make_lmstudio_emulator, c
         await socket_.ask(HELLO)
     tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
     tools = {"key": "llm.prediction.tools", "value": {"type": "toolArray", "tools": [tool]}}
-    said = {"role": "user", "content": [{"type": "text", "text": '[[tool=add {"a": 1}]]'}]}
+    said, garbled = (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]}
+        for text in ('[[tool=add {"a": 1}]]', "[[garbled=add]]")
+    )
     predict = {
         "modelSpecifier": {"type": "query", "query": {"identifier": THINKING}},
-        "history": {"messages": [said]},
         "predictionConfigStack": {"layers": [{"layerName": "apiOverride", "config": {"fields": [tools]}}]},
     }
     empty = {"loadConfigStack": {"layers": []}}
@@ -112,7 +114,8 @@ async def test_the_list_of_packets_is_that_of_the_wire(make_lmstudio_emulator, c
         (llm, frame("getOrLoad", 2, identifier=THINKING, **empty)),
         (llm, frame("getOrLoad", 3, identifier=THINKING, **empty)),
         (llm, frame("loadModel", 4, modelKey=TEXT, **empty)),
-        (llm, frame("predict", 5, **predict)),
+        (llm, frame("predict", 5, history=said, **predict)),
+        (llm, frame("predict", 6, history=garbled, **predict)),
         (repository, frame("downloadModel", 1, downloadIdentifier=MISSING)),
     )
     seen = set()
