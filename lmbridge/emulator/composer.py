@@ -62,6 +62,9 @@ LEXICON = [
     "ocean",
     "candle",
 ]
+GARBLED = '{"a": 1, oops'
+"""Arguments that cannot be read."""
+
 EFFORT_WORDS = {"off": 0, "none": 0, "low": 12, "on": 24, "medium": 24, "high": 48, "xhigh": 96}
 """How many words of reasoning an effort gives."""
 
@@ -72,9 +75,9 @@ class Step:
 
     Attributes:
         kind: `reasoning`, `message` or `call`.
-        text: what is said.
+        text: what is said; for a `call`, its arguments where they are no JSON.
         call: the tool call, for `call`.
-        problem: why the call fails: `invalid_name`, or None.
+        problem: why the call fails: `invalid_name`, `invalid_format`, or None.
     """
 
     kind: Literal["reasoning", "message", "call"]
@@ -164,6 +167,9 @@ def _calls(question: Question, asked: directives.Directives) -> list[Step]:
     if question.tool_choice == "none" or not question.tools:
         return []
     round_number = tool_rounds(question.turns) + 1
+    if asked.garbled and round_number == 1:
+        call = _call(question, asked.garbled, {}, 0).call
+        return [Step("call", GARBLED, call=call, problem="invalid_format")]
     wanted = asked.tools.get(round_number, [])
     if not wanted and round_number == 1 and not asked.tools:
         mentioned = [tool.name for tool in question.tools if _mentions(question.last_text, tool.name)]

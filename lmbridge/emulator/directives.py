@@ -7,6 +7,7 @@
 ``[[thoughts=50]]``               the reasoning has exactly so many words (models that reason only)
 ``[[tool=name {"a": 1}]]``        call this tool; more of them: call several in one round
 ``[[tool2=name {"a": 1}]]``       call this tool in the second round, after the first results (`tool3` ...)
+``[[garbled=name]]``              call this tool in the first round, with arguments that are no JSON
 ================================  =====================================================================
 
 A tool that is merely named in the prompt (as a whole word) is called too, once, with arguments made from
@@ -22,8 +23,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_WORDS = 200_000
-_OPENING = re.compile(r"\[\[(words|say|think|thoughts|tool\d*)=")
-PATTERN = re.compile(r"\[\[(?:words|say|think|thoughts|tool\d*)=.*?(?:\]\]|\Z)", re.DOTALL)
+_OPENING = re.compile(r"\[\[(words|say|think|thoughts|garbled|tool\d*)=")
+PATTERN = re.compile(r"\[\[(?:words|say|think|thoughts|garbled|tool\d*)=.*?(?:\]\]|\Z)", re.DOTALL)
 """A directive as a whole, to be left out where the prompt is quoted."""
 _NAME = re.compile(r"\s*([\w./:-]+)\s*")
 
@@ -38,6 +39,7 @@ class Directives:
     thoughts: int | None = None
     tools: dict[int, list[tuple[str, dict[str, Any] | None]]] = field(default_factory=dict)
     """By round, from 1: names and arguments."""
+    garbled: str | None = None
 
 
 def parse(text: str) -> Directives:
@@ -63,6 +65,8 @@ def _simple(found: Directives, name: str, value: str) -> None:
         found.say = value
     elif name == "think":
         found.think = value
+    elif name == "garbled":
+        found.garbled = value.strip()
     elif value.strip().isascii() and value.strip().isdigit():
         setattr(found, name, min(int(value), MAX_WORDS))
 

@@ -33,7 +33,8 @@ PACKETS: tuple[Fact, ...] = (
     _packet("toolCallGenerationStart", "`predict`: the model begins to call a tool."),
     _packet("toolCallGenerationNameReceived", "`predict`: the name of the tool."),
     _packet("toolCallGenerationArgumentFragmentGenerated", "`predict`: a token of the arguments."),
-    _packet("toolCallGenerationEnd", "`predict`: the whole call."),
+    _packet("toolCallGenerationEnd", "`predict`: the whole call, whether or not there is such a tool."),
+    _packet("toolCallGenerationFailed", "`predict`: a call that cannot be read, with the model's own words."),
     _packet(
         "downloadProgress",
         "`downloadModel`: bytes and speed.",

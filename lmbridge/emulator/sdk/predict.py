@@ -87,7 +87,7 @@ class _Packets:
         self._settings = channel.peer.core.settings
         self._fields = fields_of(channel.parameter.get("predictionConfigStack"))
         self._draft_model = self._fields.get(f"{PREFIX}speculativeDecoding.draftModel")
-        self._called = False
+        self._arguments = ""
         mode = self._settings.separate_reasoning
         self._classify = parses_reasoning(channel.parameter) and mode != "inline"
 
@@ -104,9 +104,11 @@ class _Packets:
         elif isinstance(event, events.PromptProgress):
             await self._progress(event)
         elif isinstance(event, events.CallBegins):
+            self._arguments = ""
             await self._channel.send("toolCallGenerationStart", toolCallId=event.call.id)
             await self._channel.send("toolCallGenerationNameReceived", name=event.call.name)
         elif isinstance(event, events.CallArguments):
+            self._arguments += event.text
             await self._channel.send("toolCallGenerationArgumentFragmentGenerated", content=event.text)
         elif isinstance(event, events.CallEnds):
             await self._call_ends(event)
@@ -145,8 +147,12 @@ class _Packets:
 
     async def _call_ends(self, event: events.CallEnds) -> None:
         call = event.call
-        raw = f"{call.name}({call.arguments_json()})"
-        self._called = True
+        raw = f"{call.name}({self._arguments})"
+        if event.problem == "invalid_format":
+            title = f"Failed to parse the arguments of a call of {call.name}."
+            error = {"title": title, "rootTitle": title}
+            await self._channel.send("toolCallGenerationFailed", error=error, rawContent=raw)
+            return
         # A tool that was not offered is a call like any other: both official clients look the name up.
         request = {"id": call.id, "type": "function", "name": call.name, "arguments": call.arguments}
         await self._channel.send("toolCallGenerationEnd", toolCallRequest=request, rawContent=raw)
@@ -166,15 +172,9 @@ class _Packets:
             predictionConfig=as_pairs(self._fields),
         )
 
-    def _stop_reason(self, summary: Summary) -> str:
-        if self._settings.unknown_stop_reason:
-            return "budgetReached"
-        called = self._called and summary.stop_reason == "eosFound"
-        return "toolCalls" if called else summary.stop_reason
-
     def _stats(self, summary: Summary) -> dict[str, Any]:
         stats: dict[str, Any] = {
-            "stopReason": self._stop_reason(summary),
+            "stopReason": "budgetReached" if self._settings.unknown_stop_reason else summary.stop_reason,
             "tokensPerSecond": summary.tokens_per_second,
             "numGpuLayers": -1,
             "timeToFirstTokenSec": round(summary.first_token_seconds, 6),

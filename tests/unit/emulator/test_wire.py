@@ -103,6 +103,10 @@ async def test_tool_calls_have_their_packets(loaded, http):
         "toolCallGenerationEnd",
     ]
     requests = [p["toolCallRequest"] for p in packets if p["type"] == "toolCallGenerationEnd"]
+    await socket.socket.send_json(prediction("[[garbled=add]]", field("tools", tools)))
+    [failed] = [p for p in await socket.until("success") if p["type"] == "toolCallGenerationFailed"]
+    assert "Failed to parse" in failed["error"]["title"]
+    assert failed["rawContent"].startswith("add({")
     # Whether there is such a tool is for the client to find out: both official ones do.
     assert [(request["name"], request["arguments"]) for request in requests] == [
         ("add", {"a": 1}),

@@ -56,6 +56,15 @@ def test_arguments_that_do_not_fit(hold):
     assert found["rounds"] == 2
 
 
+def test_a_call_that_cannot_be_read_ends_it(start):
+    found = start("unreadableCall").result()
+    assert found["called"] == []
+    [failure] = found["failures"]
+    assert "Failed to parse the arguments of a call of add" in failure["message"]
+    assert failure["rawContent"].startswith("add({")
+    assert found["error"]["message"] == failure["message"]
+
+
 def test_a_tool_that_raises_ends_it(hold, emulator):
     problem = hold("failingTool")
     assert problem["message"] == "the tool is broken"

@@ -176,6 +176,17 @@ async def test_a_tool_that_fails_and_one_that_is_unknown(client):
     assert invalid[0][1] == "fly"
 
 
+async def test_a_call_that_cannot_be_read(emulator, client):
+    model = await client.llm.model(TEXT)
+
+    def add(a: int) -> int:
+        """Add."""
+        return a
+
+    with pytest.raises(lms.LMStudioPredictionError):
+        await model.act("[[garbled=add]]", [add])
+
+
 async def test_several_tools_in_one_round_and_the_last_round(client):
     model = await client.llm.model(TEXT)
     called: list[int] = []

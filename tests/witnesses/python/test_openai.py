@@ -112,6 +112,15 @@ async def test_tools_whole_and_streamed(openai_client):
     assert "forty-two" in answer.choices[0].message.content
 
 
+async def test_a_call_that_cannot_be_read_stays_in_the_content(openai_client):
+    answer = await openai_client.chat.completions.create(
+        model=TEXT, messages=user("[[garbled=add]]"), tools=[TOOL]
+    )
+    [choice] = answer.choices
+    assert (choice.finish_reason, choice.message.tool_calls or []) == ("stop", [])
+    assert choice.message.content.startswith("add({")
+
+
 async def test_structured_output(openai_client):
     completions = openai_client.chat.completions
     if not hasattr(completions, "parse"):  # before 1.92

@@ -55,6 +55,18 @@ export async function failingTool(talk) {
   return problem(talk, () => model.act("[[tool=fail]]", toolbox(talk, [])));
 }
 
+export async function unreadableCall(talk) {
+  const client = talk.connect();
+  const model = await client.llm.model(TEXT, { verbose: false });
+  const called = [];
+  const failures = [];
+  const onToolCallRequestFailure = (round, call, { message, rawContent }) => failures.push({ message, rawContent });
+  const error = await problem(talk, () =>
+    model.act("[[garbled=add]]", toolbox(talk, called), { onToolCallRequestFailure }),
+  );
+  return { called, failures, error };
+}
+
 /** Tool calls that are only reported. */
 export async function rawTools(talk) {
   const client = talk.connect();
