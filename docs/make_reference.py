@@ -1,4 +1,4 @@
-"""The reference of commands, errors, events, hooks and the emulator, generated from the code.
+"""The reference of commands, errors, events, hooks, emulator and kit, generated from the code.
 
 ``python docs/make_reference.py [--check] [FOLDER]`` brings ``docs/reference``, or ``FOLDER``, up to date;
 with ``--check`` it only says, by its exit status, whether it is. What is outside the marks is written by
@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from _commands import commands
 from _docstrings import doc_of, fields_table, table
+from _testing import TESTING
 
 import lmbridge
 from lmbridge import errors, events, operations
@@ -204,6 +205,7 @@ _PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "requests": _requests,
         "info": lambda: _structs(ProviderInfo, FallbackKey, Capabilities, Model, LoadedInstance),
     },
+    "testing.md": TESTING,
 }
 
 

@@ -36,6 +36,7 @@ class Acme:
             images=True,
             tools=False,
             structured_output=False,
+            reasoning=False,
             history=True,
             conversation=False,
             integrations=False,
@@ -59,14 +60,27 @@ class Acme:
     @hookimpl
     async def list_models(self, context: Context) -> Sequence[Model]:
         """List by ``GET /models``."""
+        listed = await http.get_json(context, "/models")
+        try:
+            offers = msgspec.convert(listed, list[Offer])
+        except msgspec.ValidationError as exc:
+            raise ProtocolError(f"Acme sent a list that cannot be read: {exc}") from exc
         return [
             Model(
-                id=item["name"],
-                max_context_length=item.get("context"),
-                capabilities=Capabilities(images=item.get("sees")),
+                id=offer.name,
+                max_context_length=offer.context,
+                capabilities=Capabilities(images=offer.sees),
             )
-            for item in await http.get_json(context, "/models")
+            for offer in offers
         ]
+
+
+class Offer(msgspec.Struct):
+    """A model in the list."""
+
+    name: str
+    context: int | None = None
+    sees: bool | None = None
 
 
 def body_of(request: Request, context: Context) -> dict[str, Any]:

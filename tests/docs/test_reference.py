@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
-PAGES = ("cli.md", "emulator.md", "errors.md", "events.md", "hooks.md")
+PAGES = ("cli.md", "emulator.md", "errors.md", "events.md", "hooks.md", "testing.md")
 
 
 def make(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -67,6 +67,14 @@ def test_what_authors_and_users_meet_is_in_the_reference():
     for command in ("chat", "demo", "emulator", "config", "providers", "models load"):
         assert f"## lmbridge {command}\n" in pages["cli.md"]
     assert "`--image`, `-i` PATH (repeatable)" in pages["cli.md"]
+    kit = (
+        "script(server, turn)",
+        "test_reasoning_is_apart",
+        "await until(condition, seconds)",
+        "blind_model",
+    )
+    for name in kit:
+        assert f"| `{name}` |" in pages["testing.md"]
     for row in (
         "| `POST /v1/messages` |",
         "| `predict` (llm) |",

@@ -39,7 +39,7 @@ class Base:
         answer_route: which requests ask for answers, e.g. ``"POST /chat"``.
         not_found: what the server says of a model that it does not have; ``None``: as ``upstream`` says it,
             or not tested.
-        comment: what the server may send again and again without meaning, e.g. ``b": still here\\n\\n"``.
+        comment: what the server may send again and again without meaning, e.g. ``b": still here\n\n"``.
         garbage: bytes in the middle of an answer that mean nothing.
         options: values for options whose own value the server would refuse; ``None`` leaves an option out.
         expected: classes of errors by the name of the fault, where the usual ones do not apply; or a sentence

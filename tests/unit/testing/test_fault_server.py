@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 
 import aiohttp
 import pytest
 
+import lmbridge.testing
 from lmbridge.testing import Fault, FaultServer, Reply, frame
 
 WORDS = Reply.sse({"n": 1, "text": "alpha"}, {"n": 2, "text": "bravo"}, "[DONE]")
@@ -399,3 +403,33 @@ def test_what_a_script_raises_is_raised_on_leaving():
 def test_it_keeps_running_in_front_of_a_blocked_client(server):
     """It has a thread of its own, so a client that blocks its loop does not block the server."""
     assert raw(server, b"POST /chat HTTP/1.1\r\nConnection: close\r\n\r\n").endswith(b"0\r\n\r\n")
+
+
+def test_it_is_a_fixture(fault_server):
+    fault_server.on("GET /", Reply.json("here"))
+    assert raw(fault_server, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n").endswith(b'"here"')
+
+
+def python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_pytest_pays_for_the_kit_only_where_it_is_used():
+    """The plugin is loaded by every pytest of an environment that has lmbridge."""
+    ours = "[name for name in sys.modules if name.startswith('lmbridge')]"
+    told = python(f"import sys, lmbridge.testing.pytest_plugin; print(*sorted({ours}))")
+    assert told.split() == ["lmbridge", "lmbridge.testing", "lmbridge.testing.pytest_plugin"]
+
+
+def test_only_the_conformance_tests_need_pytest():
+    told = python("import sys; from lmbridge.testing import FaultServer; print('pytest' in sys.modules)")
+    assert told == "False"
+    with pytest.raises(AttributeError, match="no attribute 'Faults'"):
+        lmbridge.testing.Faults  # noqa: B018 - the access is the test
