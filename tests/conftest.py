@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import signal
+import subprocess
 import sys
 import types
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -54,6 +55,43 @@ def no_blocking_calls() -> Iterator[None]:
     """A blocking call in an event loop fails the test."""
     with blockbuster_ctx("lmbridge"):
         yield
+
+
+#: Reads the numbers of processes, ``-`` in front of those that have ended, and kills the others at its end.
+_REAPER = """
+import contextlib, os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+alive = set()
+for line in sys.stdin:
+    number = int(line)
+    alive.add(number) if number > 0 else alive.discard(-number)
+for number in alive:
+    with contextlib.suppress(OSError):
+        os.kill(number, getattr(signal, "SIGKILL", signal.SIGTERM))
+"""
+
+
+@pytest.fixture(scope="session")
+def mortal() -> Iterator[Callable[[int], Callable[[], None]]]:
+    """``ended = mortal(pid)``: this process dies with the test run, however that ends; then ``ended()``.
+
+    A run that is killed has no time to tidy up. Its pipes are closed by the system, and a process that waits
+    for that does it.
+    """
+    with subprocess.Popen([sys.executable, "-c", _REAPER], stdin=subprocess.PIPE, text=True) as reaper:
+        assert reaper.stdin is not None
+
+        def tell(number: int) -> None:
+            assert reaper.stdin is not None
+            reaper.stdin.write(f"{number}\n")
+            reaper.stdin.flush()
+
+        def adopt(number: int) -> Callable[[], None]:
+            tell(number)
+            return lambda: tell(-number)
+
+        yield adopt
+        reaper.stdin.close()
 
 
 _numbers = itertools.count()

@@ -25,6 +25,7 @@ import shlex
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -253,7 +254,7 @@ class Shell:
         del words[at : at + 2]
         return path
 
-    def serve(self, line: str) -> str:
+    def serve(self, line: str, mortal: Callable[[int], Callable[[], None]]) -> str:
         """Run a command that does not end by itself, on a free port, and return the first line it writes."""
         words, environ = self.command(line)
         assert "--port" not in words
@@ -264,6 +265,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+        ended = mortal(server.pid)
         guard = threading.Timer(30, server.kill)
         guard.start()
         try:
@@ -273,6 +275,7 @@ class Shell:
             guard.cancel()
             server.kill()
             server.communicate()
+            ended()
 
 
 def _text(data: bytes) -> str:
@@ -286,13 +289,13 @@ def _lines(text: str) -> list[str]:
 
 
 @of("bash")
-def test_the_commands_run(block, desk, emulator):
+def test_the_commands_run(block, desk, emulator, mortal):
     lines = _lines(block.text)
     if block.page == README and len(lines) == 1 and lines[0] in SET_UP:
         return  # they set up a fresh environment: .ci/run executes them
     shell = Shell(desk)
     if block.mark == "server":
-        assert emulator.host in shell.serve(lines[-1])
+        assert emulator.host in shell.serve(lines[-1], mortal)
         return
     wanted = int(block.mark.removeprefix("exit ")) if block.mark.startswith("exit ") else 0
     for number, line in enumerate(lines, 1):

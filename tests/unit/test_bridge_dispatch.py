@@ -859,7 +859,7 @@ def test_a_slow_constructor_holds_up_no_call(make_plugins):
 
     called = threading.Thread(target=lambda: asyncio.run(call()))
     called.start()
-    called.join(5)
+    called.join(30)
     waited = called.is_alive()
     go.set()
     opening.join(10)

@@ -82,9 +82,10 @@ def process_environment() -> Callable[[], dict[str, str]]:
 
 @pytest.fixture
 def start(
-    process_environment: Callable[[], dict[str, str]],
+    process_environment: Callable[[], dict[str, str]], mortal: Callable[[int], Callable[[], None]]
 ) -> Iterator[Callable[..., Any]]:
     """Start a command as a process, with pipes: ``start("chat", "hello")``; it ends with the test."""
+    ended: list[Callable[[], None]] = []
     started: list[subprocess.Popen[bytes]] = []
 
     def call(*arguments: str, python: tuple[str, ...] = ("-m", "lmbridge"), **settings: Any) -> Any:
@@ -93,6 +94,7 @@ def start(
             [sys.executable, *python, *arguments], env=process_environment(), **{**pipes, **settings}
         )
         started.append(process)
+        ended.append(mortal(process.pid))
         return process
 
     yield call
@@ -103,6 +105,7 @@ def start(
                 process.wait(timeout=10)
         process.kill()
         process.wait()
+        ended.pop(0)()
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()

@@ -180,7 +180,7 @@ async def test_a_load_that_is_given_up_is_unloaded_when_it_is_there(rest, studio
     await asyncio.wait_for(studio.load_began.wait(), 5)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 30)
     assert not studio.unloaded.is_set()
     studio.load_may_end.set()
     await asyncio.wait_for(studio.unloaded.wait(), 5)

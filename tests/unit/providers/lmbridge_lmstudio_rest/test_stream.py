@@ -118,7 +118,7 @@ async def test_comments_and_unknown_events_reset_the_idle_clock_only(rest, serve
     server = await serve({"POST /api/v1/chat": chat})
     context = rest.context(server.url)
     task = asyncio.create_task(rest.answer(HELLO, context))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await heard.wait()
         while not context.alive_at:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0)
@@ -173,7 +173,7 @@ def patient(monkeypatch):
 
 async def test_reading_stops_at_chat_end_although_the_socket_stays_open(rest, chat_server, whole):
     server = await chat_server(*whole, end=False)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         events = await rest.events(HELLO, rest.context(server.url), [])
     assert isinstance(events[-1], Finish)
 

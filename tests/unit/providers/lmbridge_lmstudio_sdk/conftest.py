@@ -90,7 +90,7 @@ class Channel:
 
     async def cancelled(self) -> None:
         """Wait for the client's cancel."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while (await self.messages.get()).get("type") != "cancel":
                 pass
 
@@ -237,7 +237,7 @@ class Scripted:
 
     async def wait_for(self, condition: Callable[[], Any]) -> None:
         """Wait until a frame makes the condition true."""
-        async with asyncio.timeout(5), self._changed:
+        async with asyncio.timeout(30), self._changed:
             await self._changed.wait_for(condition)
 
     def sent(self, kind: str) -> list[dict[str, Any]]:

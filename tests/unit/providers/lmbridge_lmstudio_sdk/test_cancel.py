@@ -220,7 +220,7 @@ async def test_a_server_that_does_not_confirm_holds_nobody_up(scripted, make_con
     context = make_context(scripted.url)
     stream = provider.stream(ask.request(), context)
     await until(stream, TextDelta)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         await stream.aclose()
     await scripted.wait_for(lambda: scripted.sent("channelSend"))
     scripted.channels["predict"] = lambda channel: channel.send(packets.fragment("y"), packets.success())
@@ -244,7 +244,7 @@ async def test_a_signal_that_cannot_be_sent_drops_the_connection(
         await asyncio.Event().wait()
 
     monkeypatch.setattr("lmstudio.async_api.AsyncChannel.cancel", hang)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         await stream.aclose()
     scripted.channels["predict"] = lambda channel: channel.send(packets.fragment("y"), packets.success())
     monkeypatch.undo()

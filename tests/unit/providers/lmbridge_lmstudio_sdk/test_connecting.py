@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
+from types import SimpleNamespace
 
 import lmstudio
 import pytest
@@ -23,7 +25,7 @@ from lmbridge.errors import (
     TimedOut,
 )
 from lmbridge.runtime import LoopResources
-from lmbridge_lmstudio_sdk import guarded
+from lmbridge_lmstudio_sdk import connecting, guarded
 
 TEXT = "ibm/granite-4-micro"
 
@@ -86,22 +88,40 @@ async def test_what_answers_is_named(scripted, make_context, ask):
         await ask(make_context(scripted.url))
 
 
-async def hang(*_):
-    await asyncio.Event().wait()
+@pytest.fixture
+def time_is_up(monkeypatch):
+    """``time_is_up()``: the clock that ``connecting`` started last has passed, however long it was."""
+    clocks = []
+
+    def timeout(seconds):
+        clocks.append(asyncio.timeout(seconds))
+        return clocks[-1]
+
+    monkeypatch.setattr(connecting, "asyncio", SimpleNamespace(**{**vars(asyncio), "timeout": timeout}))
+
+    def now():
+        with suppress(RuntimeError):  # it has passed already
+            clocks[-1].reschedule(asyncio.get_running_loop().time())
+
+    return now
 
 
-async def test_a_greeting_that_never_comes(scripted, make_context, ask):
-    scripted.greeting = hang
+async def test_a_greeting_that_never_comes(scripted, make_context, ask, time_is_up):
+    async def never(*_):
+        time_is_up()
+        await asyncio.Event().wait()
+
+    scripted.greeting = never
     with pytest.raises(TimedOut, match="said nothing") as caught:
-        await ask(make_context(scripted.url, timeouts=Timeouts(connect=0.05)))
+        await ask(make_context(scripted.url, timeouts=Timeouts(connect=30)))
     assert caught.value.clock == "connect"
 
 
-async def test_a_login_that_is_never_answered(scripted, make_context, ask):
+async def test_a_login_that_is_never_answered(scripted, make_context, ask, time_is_up):
     """The SDK itself would wait forever."""
-    scripted.auth = lambda _: None
+    scripted.auth = lambda _: time_is_up()
     with pytest.raises(TimedOut, match="complete the connection") as caught:
-        await ask(make_context(scripted.url, timeouts=Timeouts(connect=0.5)))
+        await ask(make_context(scripted.url, timeouts=Timeouts(connect=30)))
     assert caught.value.clock == "connect"
 
 

@@ -151,7 +151,7 @@ async def test_packets_that_cannot_be_read_are_protocol_errors_and_stop_the_serv
     scripted.channels["predict"] = predict
     with pytest.raises(ProtocolError):
         await ask(make_context(scripted.url))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await stopped.wait()
 
 

@@ -165,7 +165,7 @@ async def test_a_socket_that_cannot_be_closed_is_left_behind(
 
     with monkeypatch.context() as patched:
         patched.setattr(httpx_ws.AsyncWebSocketSession, "close", hang)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await resources.close()
 
 

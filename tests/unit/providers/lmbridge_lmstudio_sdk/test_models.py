@@ -154,7 +154,7 @@ async def test_embedding_models_are_loaded_in_their_namespace(emulate, make_cont
 
 async def test_settings_that_the_sdk_does_not_know_are_refused(scripted, make_context, provider):
     context = make_context(scripted.url)
-    with pytest.raises(UnsupportedFeature, match="flashAttenton") as caught:
+    with pytest.raises(UnsupportedFeature, match="flash_attenton") as caught:
         await load(provider, context, model="m", config={"flash_attenton": True})
     assert "flashAttention" in caught.value.hint
     with pytest.raises(InvalidRequest, match="refuses"):

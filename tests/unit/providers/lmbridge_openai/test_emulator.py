@@ -218,7 +218,7 @@ async def test_leaving_stops_the_server(
     if way == "close":
         await events.aclose()
     gate.release()
-    await emulator.wait_for(lambda e: e.last.cancelled, timeout=5)
+    await emulator.wait_for(lambda e: e.last.cancelled, timeout=30)
     assert emulator.last.tokens < 60
 
 
@@ -232,7 +232,7 @@ async def test_closing_between_two_blocks_stops_the_server(
     assert await anext(events)
     await events.aclose()
     gate.release()
-    await emulator.wait_for(lambda e: e.last.cancelled, timeout=5)
+    await emulator.wait_for(lambda e: e.last.cancelled, timeout=30)
 
 
 # -- what LM Studio is known to get wrong ----------------------------------------------------------------

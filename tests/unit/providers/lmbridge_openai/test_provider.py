@@ -383,7 +383,7 @@ async def _drain(provider: OpenAICompat, context: Any, asked: Request) -> None:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - what is waited for lives in the code under test
             await asyncio.sleep(0.001)
 
