@@ -94,7 +94,7 @@ def _member(name: str, value: Any, limit: int | None, depth: int) -> Any:
     if name.lower() in _SECRET_NAMES and isinstance(value, (str, list, dict)):
         return "***"
     if name.lower() == "headers" and isinstance(value, dict):
-        return dict.fromkeys(map(str, value), "***")
+        return {masked(str(key), limit): "***" for key in value}
     return masked(value, limit, depth)
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import aiohttp
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lmbridge.emulator import FakeClock, Settings, SystemClock
@@ -141,6 +141,7 @@ def json_with(secret):
 
 
 @settings(deadline=None)
+@example({"Headers": {TOKEN: None}}, None)
 @given(json_with(TOKEN), st.sampled_from([None, 0, 3, 500]))
 def test_a_token_is_never_shown_wherever_it_stands(value, limit):
     text = json.dumps(masked(value, limit))
