@@ -185,3 +185,4 @@ async def test_a_chat_with_an_embedding_model(make_stand, via):
         await stand.ask(via, model="text-embedding-nomic-embed-text-v1.5")
     assert not isinstance(caught.value, lmbridge.PluginError)
     assert caught.value.hint
+    assert via != "sdk" or isinstance(caught.value, lmbridge.UnsupportedFeature)
