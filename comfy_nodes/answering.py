@@ -96,27 +96,28 @@ def _names(widgets: Widgets, answers: Sequence[Answer]) -> set[str]:
 
 async def _ask_all(widgets: Widgets, requests: Sequence[Request], screen: Screen) -> list[Answer]:
     first = screen.place.item if len(requests) == 1 else screen.place.item * _ITEMS
-    tasks = [
-        asyncio.create_task(_ask(widgets, request, screen, first + number))
-        for number, request in enumerate(requests)
+    calls = [
+        Call(widgets.connection, request, screen, first + number) for number, request in enumerate(requests)
     ]
     try:
-        return list(await asyncio.gather(*tasks))
+        for call in calls:
+            call.start()  # now: the prompt's loop may stand still before a task gets its turn
+        return list(await asyncio.gather(*(_answer_of(widgets, call) for call in calls)))
     finally:
-        for task in tasks:
-            task.cancel()
+        for call in calls:
+            call.leave()
 
 
-async def _ask(widgets: Widgets, request: Request, screen: Screen, index: int) -> Answer:
+async def _answer_of(widgets: Widgets, call: Call) -> Answer:
     try:
-        result = await Call(widgets.connection, request, screen, index).result()
+        result = await call.result()
     except LMBridgeError as error:
         if widgets.on_error != FALLBACK:
             raise
         remember(error)
-        fallbacks.note(screen.place.node)
-        return Answer.fallback(widgets, sentence(error), index)
-    return Answer(result, widgets.connection, request, index)
+        fallbacks.note(call.screen.place.node)
+        return Answer.fallback(widgets, sentence(error), call.index)
+    return Answer(result, widgets.connection, call.request, call.index)
 
 
 def _with_notes(item: Answer, notes: Sequence[str]) -> Answer:

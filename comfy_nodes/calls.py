@@ -53,42 +53,52 @@ class Call:
         self.request = request
         self.screen = screen
         self.fold = Fold()
-        self._index = index
+        self.index = index
         self._outcome: concurrent.futures.Future[Result] = concurrent.futures.Future()
         self._work: concurrent.futures.Future[None] | None = None
         self._bar: Bar | None = None
 
-    async def result(self) -> Result:
-        """Make the call and return the answer. Awaited on the prompt's own loop.
+    def start(self) -> None:
+        """Begin, on the prompt's own loop.
 
-        Raises:
-            LMBridgeError: see :mod:`lmbridge.errors`.
-            BaseException: ComfyUI's own, if the user cancels.
+        Not a coroutine: ComfyUI gives ``execute`` one step, and the next one may come only after a sampler.
         """
         self._loop = asyncio.get_running_loop()
         self._bar_moved = asyncio.Event()
         with _lock:
             _running.add(self)
-        bar = asyncio.create_task(self._move_bar())
         self._work = runtime().submit(self._run())
+
+    async def result(self) -> Result:
+        """Wait for the answer, on the prompt's own loop, and return it.
+
+        Raises:
+            LMBridgeError: see :mod:`lmbridge.errors`.
+            BaseException: ComfyUI's own, if the user cancels.
+        """
+        bar = asyncio.create_task(self._move_bar())
         try:
             return await asyncio.wrap_future(self._outcome)
         finally:
             bar.cancel()
-            self._work.cancel()  # nothing to do where it has ended
+            self.leave()
+
+    def leave(self) -> None:
+        """End the call, if it has not ended: nobody waits for it any more."""
+        if self._work is not None:
+            self._work.cancel()
 
     def stop(self) -> None:
         """End the call as the user's cancel does; any thread may call it."""
         self._fail(_host.interruption())
-        if self._work is not None:
-            self._work.cancel()
+        self.leave()
 
     # -- on the runtime's thread -----------------------------------------------------------------------
 
     async def _run(self) -> None:
         limit = self.request.options.max_tokens
         display = Display(
-            self.screen, self._index, max_tokens=limit if limit and limit > 0 else None, moved=self._move
+            self.screen, self.index, max_tokens=limit if limit and limit > 0 else None, moved=self._move
         )
         display.begin()
         watching = asyncio.create_task(self._watch())

@@ -116,6 +116,7 @@ class Display:
         if self._ended:
             return
         self._phase, self._fraction = phase, None
+        self._text_sent = float("-inf")
         self._flush(message)
         self._ended = True
 

@@ -41,8 +41,8 @@ _problems: deque[Problem] = deque(maxlen=_KEPT)
 
 def sentence(error: LMBridgeError) -> str:
     """Return the error as one sentence and, where there is one, a hint."""
-    where = f"{error.connection}: " if error.connection else ""
-    return f"{where}{_stopped(error.message)}" + (f" {_stopped(_capital(error.hint))}" if error.hint else "")
+    told = f"{error.connection}: {error.message}" if error.connection else _capital(error.message)
+    return _stopped(told) + (f" {_stopped(_capital(error.hint))}" if error.hint else "")
 
 
 def _stopped(text: str) -> str:
@@ -51,7 +51,6 @@ def _stopped(text: str) -> str:
 
 
 def _capital(text: str) -> str:
-    # Names of variables and commands in quotes stay as they are.
     return text[:1].upper() + text[1:]
 
 

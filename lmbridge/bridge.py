@@ -257,8 +257,10 @@ class Bridge:
         resolved, _ = await self._resolve(connection)
         self._catalogue.forget(resolved.identity)
 
+        call = object()
+
         def report(progress: Progress) -> None:
-            ledger().began(resolved, wanted.model)  # one that is there already is reported without
+            ledger().began(resolved, wanted.model, call)  # one that is there already has no report
             if on_progress is not None:
                 on_progress(progress)
 
@@ -295,8 +297,7 @@ class Bridge:
             model: only this one; default all.
             timeout: seconds to wait for loads that are still under way, to undo them.
 
-        Returns:
-            the ids of the copies, once the server has confirmed.
+        Returns: the ids of the copies, once the server has confirmed.
         """
         resolved, _ = await self._resolve(connection)
         listing = partial(self._catalogue.list, resolved, LISTING_SECONDS)

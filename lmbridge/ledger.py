@@ -7,6 +7,7 @@ theirs: servers do not say for whom they load.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -32,20 +33,24 @@ class Loaded(NamedTuple):
         connection: name of the connection that it was loaded by.
         model: the name that was asked for.
         loading: the server has not been seen to have it yet.
+        number: of the load, in the order in which they began.
     """
 
     connection: str
     model: str
     loading: bool
+    number: int
 
 
 class _Entry:
-    __slots__ = ("began", "connection", "loading", "model")
+    __slots__ = ("began", "by", "connection", "loading", "model", "number")
 
-    def __init__(self, connection: str, model: str, began: float) -> None:
+    def __init__(self, connection: str, model: str, by: object, began: float, number: int) -> None:
         self.connection = connection
         self.model = model
+        self.by = by
         self.began = began
+        self.number = number
         self.loading = True
 
 
@@ -62,14 +67,21 @@ class Ledger:
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: dict[Hashable, dict[str, _Entry]] = {}
+        self._numbers = itertools.count(1)
 
-    def began(self, connection: Connection, model: str) -> None:
-        """A request of ours makes the server load ``model``."""
+    def began(self, connection: Connection, model: str, by: object = None) -> None:
+        """A request of ours makes the server load ``model``, or waits for its load.
+
+        Args:
+            connection: to the server.
+            model: as the request names it.
+            by: the request; what it reports again is the same load.
+        """
         with self._lock:
             here = self._entries.setdefault(_place(connection), {})
             entry = here.get(model)
-            if entry is None or not entry.loading:
-                here[model] = _Entry(connection.name, model, self._clock())
+            if entry is None or not entry.loading or entry.by is not by:
+                here[model] = _Entry(connection.name, model, by, self._clock(), next(self._numbers))
 
     def failed(self, connection: Connection, model: str) -> None:
         """The load of ``model`` came to nothing."""
@@ -110,7 +122,9 @@ class Ledger:
 
 
 def _shown(entries: dict[str, _Entry]) -> tuple[Loaded, ...]:
-    return tuple(Loaded(entry.connection, entry.model, entry.loading) for entry in entries.values())
+    return tuple(
+        Loaded(entry.connection, entry.model, entry.loading, entry.number) for entry in entries.values()
+    )
 
 
 def _place(connection: Connection) -> Hashable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -98,7 +99,7 @@ class Planner:
             limiters=terms.slots(),
             notes=terms.notes,
             improve=lambda error: self._improve(connection, request, error, resources),
-            loading=lambda: self._loading(connection, request),
+            loading=partial(self._loading, connection, request, object()),
             connection=connection,
             cooperative=info.cooperative and not self._plugins.has_middleware,
         )
@@ -149,10 +150,10 @@ class Planner:
             self._known[key] = terms
         return terms
 
-    def _loading(self, connection: Connection, request: Request) -> None:
+    def _loading(self, connection: Connection, request: Request, call: object) -> None:
         self._catalogue.forget(connection.identity)
         if request.model is not None:
-            ledger().began(connection, request.model)
+            ledger().began(connection, request.model, call)
 
     async def _improve(
         self, connection: Connection, request: Request, error: LMBridgeError, resources: LoopResources

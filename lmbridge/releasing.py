@@ -31,7 +31,8 @@ async def release(
 ) -> tuple[str, ...]:
     """Unload the models of one server that are ours, and return the ids of the copies.
 
-    A load that is still under way is waited for, then undone.
+    A load that is still under way is waited for, then undone; not one that began later, or for which another
+    request waits by now.
 
     Args:
         connection: whose server.
@@ -43,14 +44,16 @@ async def release(
     Raises:
         LMBridgeError: the server did not answer, or kept a model; the others are unloaded all the same.
     """
-    if not ledger().models(connection):
+    numbers = {item.number for item in ledger().models(connection)}
+    if not numbers:
         return ()
     deadline = asyncio.get_running_loop().time() + seconds
     ids: list[str] = []
     problem: LMBridgeError | None = None
     while True:
         models = await listing()
-        wanted = _wanted(ledger().models(connection), models, model)
+        ours = [item for item in ledger().models(connection) if item.number in numbers]
+        wanted = _wanted(ours, models, model)
         for name in [item.model for item in wanted if not item.loading]:
             try:
                 ids += await unload(name)

@@ -31,9 +31,9 @@ def listed(name: str, *copies: str) -> Model:
 def test_a_load_that_began_is_ours_until_it_is_gone(make_connection: Callable[..., Connection]) -> None:
     ledger, there = Ledger(), make_connection(base_url="http://127.0.0.1:1234")
     ledger.began(there, LLM)
-    assert ledger.models(there) == (Loaded("acme", LLM, loading=True),)
+    assert ledger.models(there) == (Loaded("acme", LLM, loading=True, number=1),)
     ledger.reconcile(there, [listed(LLM, LLM)])
-    assert ledger.all() == (Loaded("acme", LLM, loading=False),)
+    assert ledger.all() == (Loaded("acme", LLM, loading=False, number=1),)
     ledger.gone(there, [LLM])
     assert ledger.models(there) == ()
 
@@ -69,7 +69,7 @@ def test_a_list_that_cannot_tell_changes_nothing(make_connection: Callable[..., 
     ledger.reconcile(there, [listed(LLM, LLM)])
     ledger.reconcile(there, [Model(id=LLM)])
     ledger.reconcile(there, [])
-    assert ledger.models(there) == (Loaded("acme", LLM, loading=False),)
+    assert ledger.models(there) == (Loaded("acme", LLM, loading=False, number=1),)
 
 
 def test_a_load_that_never_ends_is_forgotten(make_connection: Callable[..., Connection]) -> None:
@@ -78,7 +78,7 @@ def test_a_load_that_never_ends_is_forgotten(make_connection: Callable[..., Conn
     ledger.began(there, LLM)
     clock.now = 800.0
     ledger.reconcile(there, [listed(LLM)])
-    assert ledger.models(there) == (Loaded("acme", LLM, loading=True),)
+    assert ledger.models(there) == (Loaded("acme", LLM, loading=True, number=1),)
     clock.now = 1000.0
     ledger.reconcile(there, [listed(LLM)])
     assert ledger.models(there) == ()
@@ -161,6 +161,23 @@ async def test_a_load_that_a_cancelled_request_left_behind_is_undone(
         gate.release()
         await releasing
     assert not list(lmstudio_emulator.instances)
+
+
+async def test_a_load_for_which_another_request_waits_by_now_is_left_alone(
+    bridge: Bridge, lmstudio_emulator: Emulator
+) -> None:
+    gate = lmstudio_emulator.gates.hold("loading")
+    async with asyncio.timeout(30):
+        async with bridge.stream("lmstudio-rest", asking(LLM)) as events:
+            await anext(events)  # the server calls the load off
+        releasing = asyncio.create_task(bridge.release("lmstudio-rest", timeout=3600))
+        await gate.reached()
+        again = asyncio.create_task(bridge.generate("lmstudio-rest", asking(LLM)))
+        await lmstudio_emulator.wait_for(lambda emulator: len(emulator.find("/api/v1/chat")) == 2)
+        gate.release()
+        await again
+        assert await releasing == ()
+    assert [copy.model.key for copy in lmstudio_emulator.instances] == [LLM]
 
 
 async def test_a_load_that_failed_is_not_waited_for(bridge: Bridge, lmstudio_emulator: Emulator) -> None:
