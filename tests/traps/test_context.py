@@ -58,6 +58,7 @@ async def test_the_prompt_is_measured_by_what_is_loaded(make_stand):
     small = await make_stand(loaded=(GRANITE,), context_length=512)
     with pytest.raises(lmbridge.ContextOverflow):
         await small.ask("sdk", LARGE)
+    assert not small.predictions  # found out before it was sent
 
 
 async def test_an_answer_outgrows_the_context_and_looks_complete(make_stand, via):
