@@ -50,7 +50,7 @@ def test_its_own_tests_pass_and_with_them_the_conformance_kit(environ):
     passed = re.search(r"(\d+) passed, (\d+) skipped", done.stdout)
     assert passed is not None
     assert int(passed[1]) > 50, done.stdout
-    assert int(passed[2]) == 3, done.stdout  # no reasoning, no tools, no word about missing models
+    assert int(passed[2]) == 4, done.stdout  # no reasoning, tools, health; no word about missing models
 
 
 def test_it_is_listed_with_its_distribution_and_its_settings(environ):

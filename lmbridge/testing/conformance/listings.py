@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from lmbridge.bridge import Bridge
     from lmbridge.catalog import Listing
+    from lmbridge.operations import Health
 
 __all__ = ["Listings"]
 
@@ -63,6 +64,24 @@ class Listings(Base):
         check(error is not None, "a server that does not exist is listed without an error")
         check(not isinstance(error, PluginError), f"a dead server is no bug of the plugin: {error!r}")
         check(error is not None and error.hint, f"the error has no hint: {error!r}")
+
+    def test_its_health_is_told(self, bench: Bench) -> None:
+        """``health`` says whether the server answers, and is no error where it does not."""
+        if not hasattr(self.provider, "health"):
+            pytest.skip("the provider has no 'health'")
+        bench.expect(TALK)
+
+        async def work(bridge: Bridge) -> tuple[Health, Health]:
+            well = await bridge.health(CONNECTION)
+            bench.server.give_up()
+            await bench.server.until(lambda: bench.server.open == 0, self.patience)
+            bench.server.fail(Fault.drop(at="accept"))
+            return well, await bridge.health(CONNECTION)
+
+        well, ill = bench.run(work)
+        check(well.ok, f"a server that answers is said to be ill: {well.detail!r}")
+        check(not ill.ok, "a server that drops every connection is said to be well")
+        check(ill.detail.strip(), "health says that the server is ill, and not why")
 
     @pytest.mark.parametrize("fault", _WRONG)
     def test_a_list_that_fails_is_an_error_with_a_hint(self, bench: Bench, fault: str) -> None:

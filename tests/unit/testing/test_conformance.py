@@ -122,6 +122,12 @@ GENERATE = """    @hookimpl
         return msgspec.structs.replace(fold.result(), usage=Usage())
 
 """
+HEALTH = """    @hookimpl
+    async def health(self, context):
+        from lmbridge import Health
+        return Health(ok=True)
+
+"""
 UNREADABLE = """        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise ProtocolError("the server sent a line that cannot be read") from exc
 """
@@ -274,6 +280,12 @@ CASES = [
         ((NO_LIST, ""),),
         ("test_a_list_that_fails.*another JSON",),
         "lets something slip",
+    ),
+    Case(
+        "health notices nothing",
+        ((LISTING, HEALTH + LISTING),),
+        ("test_its_health_is_told",),
+        "is said to be well",
     ),
     Case(
         "a hint is empty",
@@ -469,7 +481,7 @@ def test_a_provider_that_keeps_every_rule_passes(run):
     assert len(outcomes) > 50
     assert {name: text for name, (outcome, text) in outcomes.items() if outcome == "failed"} == {}
     skipped = {name for name, (outcome, _) in outcomes.items() if outcome == "skipped"}
-    assert skipped == {"test_its_entry_point_names_the_class"}
+    assert skipped == {"test_its_entry_point_names_the_class", "test_its_health_is_told"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
