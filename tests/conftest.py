@@ -9,10 +9,12 @@ import sys
 import types
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+import trustme
 from blockbuster import blockbuster_ctx
 
 from lmbridge.bridge import Bridge
@@ -48,6 +50,20 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
             monkeypatch.delenv(name)
     monkeypatch.setenv("LMBRIDGE_CONFIG_FILE", str(tmp_path_factory.getbasetemp() / "no-such.toml"))
     monkeypatch.setenv("LMBRIDGE_ENV_FILE", str(tmp_path_factory.getbasetemp() / "no-such.env"))
+
+
+@pytest.fixture(scope="session")
+def one_certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with one certificate of a made-up authority."""
+    path = tmp_path_factory.mktemp("certificates") / "one.pem"
+    trustme.CA().cert_pem.write_to_path(str(path))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def few_certificates(one_certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hardly any test speaks TLS, yet each client of httpx reads the authorities of the world."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(one_certificate))
 
 
 @pytest.fixture(autouse=True)

@@ -2,29 +2,13 @@
 
 import inspect
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import lmstudio as lms
 import pytest
 import pytest_asyncio
-import trustme
 
 from lmbridge.emulator import Emulator
-
-
-@pytest.fixture(scope="session")
-def one_certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with one certificate of a made-up authority."""
-    path = tmp_path_factory.mktemp("certificates") / "one.pem"
-    trustme.CA().cert_pem.write_to_path(str(path))
-    return path
-
-
-@pytest.fixture(autouse=True)
-def few_certificates(one_certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here speaks TLS, yet each connection of these clients reads all authorities of the world."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(one_certificate))
 
 
 @pytest_asyncio.fixture
