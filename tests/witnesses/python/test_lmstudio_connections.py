@@ -92,8 +92,12 @@ async def test_a_client_after_a_lost_connection(emulator, client):
 
 async def test_late_pieces_of_a_stream_that_was_left_are_logged(emulator, client, caplog):
     model = await client.llm.model(TEXT)
+    gate = emulator.gates.hold("answering", after=3)
     async for _ in await model.respond_stream("[[words=20]]"):
         break
+    await gate.reached()
+    await model.get_info()  # the loop has closed the forgotten stream by then
+    gate.release()
     await emulator.wait_for(lambda e: e.find("predict")[0].finished)
     await model.get_info()  # comes after them on the same socket
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
