@@ -47,7 +47,9 @@ UNTRUSTED = "does the server speak https there, with a certificate that this mac
 Body: TypeAlias = msgspec.Struct | Mapping[str, Any] | bytes | None
 
 _ERROR_BODY_LIMIT = 64 * 1024
-_JSON_LIMIT = 256 * 1024 * 1024
+#: A list of models, and whatever else is asked for on the way; an answer may be full of vectors.
+_GET_LIMIT = 32 * 1024 * 1024
+_POST_LIMIT = 256 * 1024 * 1024
 #: What may stand in a request line as it is; a model's name may hold anything.
 _PLAIN_TARGET = re.compile(r"[!$%&'()*+,\-./0-9:;=?@A-Z_a-z~\[\]]*", re.ASCII)
 _TARGET_SAFE = "!$%&'()*+,-./:;=?@_~[]"
@@ -267,15 +269,15 @@ async def _failure(response: Response, model: str | None) -> LMBridgeError:
     return failures.from_body(response.status, body, response.headers, model=model)
 
 
-async def _read(response: Response) -> bytes:
-    body = await response.read(_JSON_LIMIT + 1)
-    if len(body) > _JSON_LIMIT:
-        raise ProtocolError(f"the answer is larger than {_JSON_LIMIT >> 20} MiB")
+async def _read(response: Response, limit: int) -> bytes:
+    body = await response.read(limit + 1)
+    if len(body) > limit:
+        raise ProtocolError(f"the answer is larger than {limit >> 20} MiB")
     return body
 
 
-async def _json(response: Response, model: str | None) -> Any:
-    body = await _read(response)
+async def _json(response: Response, model: str | None, limit: int) -> Any:
+    body = await _read(response, limit)
     try:
         payload = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
@@ -296,7 +298,7 @@ async def get_json(context: Context, path: str, *, headers: Mapping[str, str] | 
             error that a body with status 200 holds.
     """
     async with request(context, "GET", path, headers=headers) as response:
-        return await _json(response, None)
+        return await _json(response, None, _GET_LIMIT)
 
 
 async def post_json(
@@ -309,4 +311,4 @@ async def post_json(
 ) -> Any:
     """POST ``body`` to ``path`` and return the decoded JSON; errors as :func:`get_json`."""
     async with request(context, "POST", path, body=body, headers=headers, model=model) as response:
-        return await _json(response, model)
+        return await _json(response, model, _POST_LIMIT)

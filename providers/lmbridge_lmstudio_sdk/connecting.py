@@ -195,7 +195,7 @@ async def greet(context: Context) -> None:
 def _check_greeting(where: str, body: bytes, kind: str) -> None:
     try:
         said = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _stranger(where, kind) from None
     if isinstance(said, dict) and said.get("lmstudio"):
         return

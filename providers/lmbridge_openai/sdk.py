@@ -32,7 +32,8 @@ __all__ = ["SDKTransport"]
 
 _KEY = "openai client"
 _ERROR_BODY_LIMIT = 64 * 1024
-_JSON_LIMIT = 256 * 1024 * 1024
+_GET_LIMIT = 32 * 1024 * 1024
+_POST_LIMIT = 256 * 1024 * 1024
 _NAMED = ("model", "messages", "prompt", "input", "encoding_format", "stream")
 
 
@@ -129,13 +130,14 @@ class SDKTransport:
         if path != "/models":
             raise ConfigurationError(f"the transport 'sdk' has no way to {path}")
         kept = await self._client(context)
-        return await _json(kept, kept.client.models.with_streaming_response.list, {}, context, None)
+        call = kept.client.models.with_streaming_response.list
+        return await _json(kept, call, {}, context, model=None, limit=_GET_LIMIT)
 
     async def post(self, context: Context, path: str, body: Mapping[str, Any], model: str | None) -> Any:
         """See :class:`~lmbridge_openai.transports.Transport`."""
         kept = await self._client(context)
         create = _create(kept.client, path).with_streaming_response.create
-        return await _json(kept, create, _arguments(body), context, model)
+        return await _json(kept, create, _arguments(body), context, model=model, limit=_POST_LIMIT)
 
     async def _client(self, context: Context) -> _Client:
         module = sys.modules.get("openai")
@@ -211,19 +213,19 @@ def _options(context: Context, module: ModuleType) -> dict[str, Any]:
 
 
 async def _json(
-    kept: _Client, call: Any, arguments: dict[str, Any], context: Context, model: str | None
+    kept: _Client, call: Any, arguments: dict[str, Any], context: Context, *, model: str | None, limit: int
 ) -> Any:
     answered = False
     manager: AbstractAsyncContextManager[Any] = call(**arguments, **_options(context, kept.module))
     try:
         async with manager as response:
             answered = True
-            body = await _read(response)
+            body = await _read(response, limit)
     except (kept.module.OpenAIError, *kept.errors) as exc:
         raise _translate(exc, kept, context, model, answered=answered) from exc
     try:
         payload = msgspec.json.decode(body)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ProtocolError("the answer is not JSON", hint="is this the right port and path?") from exc
     error = failures.error_in(payload, model=model) if isinstance(payload, dict) else None
     if error is not None:
@@ -231,12 +233,12 @@ async def _json(
     return payload
 
 
-async def _read(response: Any) -> bytes:
+async def _read(response: Any, limit: int) -> bytes:
     blocks, size = [], 0
     async for block in response.iter_bytes():
         size += len(block)
-        if size > _JSON_LIMIT:
-            raise ProtocolError(f"the answer is larger than {_JSON_LIMIT >> 20} MiB")
+        if size > limit:
+            raise ProtocolError(f"the answer is larger than {limit >> 20} MiB")
         blocks.append(block)
     return b"".join(blocks)
 

@@ -130,6 +130,8 @@ HTTP = {
     "no content": (b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", ProtocolError, ""),
     "other JSON": (http(200, b'{"hello": "world"}', "application/json"), ProtocolError, ""),
     "a JSON list": (http(200, b"[1, 2, 3]", "application/json"), ProtocolError, ""),
+    "endless nesting": (http(200, b"[" * 4000, "application/json"), ProtocolError, ""),
+    "JSON that is no UTF-8": (http(200, b'{"a": "\xff"}', "application/json"), ProtocolError, ""),
     "half of a JSON": (http(200, b'{"choices": [{"mess', "application/json"), ProtocolError, ""),
     "a picture": (http(200, b"\x89PNG\r\n\x1a\n" + bytes(99), "image/png"), ProtocolError, ""),
     "an error in a success": (
