@@ -133,8 +133,15 @@ def send_text(text: str, node: str, client: str) -> None:
 
 
 def add_route(method: str, path: str, handler: Callable[[Any], Awaitable[Any]]) -> None:
-    """Serve ``path``, and the same below ``/api``. Only before the server has started."""
-    _server().routes.route(method, path)(handler)
+    """Serve ``path``, and the same below ``/api``. Only before the server has started.
+
+    Where another pack has the same route, it keeps it: two of one name would stop ComfyUI's start.
+    """
+    routes = _server().routes
+    if any(getattr(route, "path", None) == path and route.method == method for route in routes):
+        _log.warning("another pack has the route %s %s", method, path)
+        return
+    routes.route(method, path)(handler)
 
 
 def add_middleware(middleware: Callable[..., Awaitable[Any]]) -> None:

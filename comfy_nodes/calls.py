@@ -88,10 +88,11 @@ class Call:
         if self._work is not None:
             self._work.cancel()
 
-    def stop(self) -> None:
-        """End the call as the user's cancel does; any thread may call it."""
-        self._fail(_host.interruption())
+    def stop(self) -> bool:
+        """End the call as the user's cancel does, if it has not ended; any thread may call it."""
+        stopped = self._fail(_host.interruption())
         self.leave()
+        return stopped
 
     # -- on the runtime's thread -----------------------------------------------------------------------
 
@@ -134,9 +135,12 @@ class Call:
             await asyncio.sleep(_LOOK_SECONDS)
         self.stop()
 
-    def _fail(self, exc: BaseException) -> None:
-        with suppress(concurrent.futures.InvalidStateError):
+    def _fail(self, exc: BaseException) -> bool:
+        try:
             self._outcome.set_exception(exc)
+        except concurrent.futures.InvalidStateError:
+            return False
+        return True
 
     def _move(self, bar: Bar) -> None:
         if bar != self._bar:
@@ -162,11 +166,4 @@ def running_calls() -> Iterator[Call]:
 
 def stop_calls(prompt_id: str, node: str) -> int:
     """Stop a node's calls and return how many there were."""
-    found = [
-        call
-        for call in running_calls()
-        if call.screen.place.prompt_id == prompt_id and call.screen.place.node == node
-    ]
-    for call in found:
-        call.stop()
-    return len(found)
+    return sum(call.stop() for call in running_calls() if call.screen.place[:2] == (prompt_id, node))

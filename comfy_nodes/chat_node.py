@@ -176,6 +176,7 @@ def _inputs() -> list[io.Input]:
             options=list(choices.IMAGE_MODES),
             default=choices.ALL_IMAGES,
             optional=True,
+            advanced=True,
             tooltip="What to do with a batch of pictures. One call for each gives a list of answers.",
         ),
         io.Combo.Input(
@@ -183,12 +184,14 @@ def _inputs() -> list[io.Input]:
             options=list(choices.ON_ERROR),
             default=choices.FAIL,
             optional=True,
+            advanced=True,
             tooltip="What to do when the model cannot be asked. An error text is never given as the answer.",
         ),
         io.String.Input(
             "fallback_text",
             default="",
             optional=True,
+            advanced=True,
             dynamic_prompts=False,
             tooltip="What to give instead of an answer, with 'use fallback text'.",
         ),
@@ -204,6 +207,7 @@ def _inputs() -> list[io.Input]:
             options=list(choices.BEFORE_RUN),
             default=choices.LEAVE,
             optional=True,
+            advanced=True,
             tooltip="Whether ComfyUI's own models leave the graphics card first.",
         ),
         io.Combo.Input(
@@ -217,6 +221,7 @@ def _inputs() -> list[io.Input]:
             "save_answer",
             default=False,
             optional=True,
+            advanced=True,
             tooltip="Write answer, model, settings and stats into saved pictures; never thinking or keys.",
         ),
         io.String.Input(

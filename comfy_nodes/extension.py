@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from . import _host, replacing
@@ -22,7 +23,14 @@ class LMBridgeExtension(_host.ComfyExtension):
     """The extension."""
 
     async def on_load(self) -> None:
-        """Hook into the server."""
+        """Hook into the server.
+
+        Raises:
+            RuntimeError: another copy of the pack has done so; ComfyUI logs the sentence.
+        """
+        other = _other_copy()
+        if other is not None:
+            raise RuntimeError(f"LM Bridge is in custom_nodes twice: remove one, or {other}")
         add_routes()
         _host.add_middleware(free_with_comfyui)
         _host.add_prompt_handler(on_prompt)
@@ -32,3 +40,10 @@ class LMBridgeExtension(_host.ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Return our nodes."""
         return [LMBridgeChat, LMBridgeOptions, LMBridgeModels]
+
+
+def _other_copy() -> str | None:
+    """Return the folder of another copy of this pack that is loaded already."""
+    end = ".comfy_nodes.extension"
+    names = (name.removesuffix(end) for name in sys.modules if name.endswith(end) and name != __name__)
+    return next(names, None)

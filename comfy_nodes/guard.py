@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import os
 import secrets
 import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["TOKEN", "TOKEN_HEADER", "refusal", "refusal_of_change"]
 
@@ -28,14 +27,15 @@ TOKEN = secrets.token_urlsafe(32)
 _OWN_PAGE = frozenset({"same-origin", "none"})
 
 
-def refusal(headers: Mapping[str, str]) -> str | None:
+def refusal(headers: Mapping[str, str], hosts: Iterable[str] = ()) -> str | None:
     """Return why a request is refused, in one sentence; ``None``: it is not.
 
     Args:
         headers: of the request; a mapping that ignores case.
+        hosts: further names of this machine.
     """
     host = headers.get("Host", "")
-    if not _is_ours(_name(host)):
+    if not _is_ours(_name(host), hosts):
         return "this address is not known; list its host name in LMBRIDGE_COMFYUI_HOSTS"
     site = headers.get("Sec-Fetch-Site")
     if site is not None:
@@ -46,9 +46,9 @@ def refusal(headers: Mapping[str, str]) -> str | None:
     return None
 
 
-def refusal_of_change(headers: Mapping[str, str]) -> str | None:
+def refusal_of_change(headers: Mapping[str, str], hosts: Iterable[str] = ()) -> str | None:
     """Return why a request that changes something is refused; ``None``: it is not."""
-    reason = refusal(headers)
+    reason = refusal(headers, hosts)
     if reason is not None:
         return reason
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -67,18 +67,15 @@ def _name(host: str) -> str:
         return ""
 
 
-def _is_ours(name: str) -> bool:
+def _is_ours(name: str, hosts: Iterable[str]) -> bool:
     try:
         ipaddress.ip_address(name.partition("%")[0])
     except ValueError:
-        return name in _names()
+        return bool(name) and name in {*_own_names(), *(host.lower() for host in hosts)}
     return True
 
 
-def _names() -> frozenset[str]:
+def _own_names() -> tuple[str, ...]:
     machine = socket.gethostname().lower()
     short = machine.partition(".")[0]
-    listed = os.environ.get("LMBRIDGE_COMFYUI_HOSTS", "").split(",")
-    return frozenset(
-        {"localhost", machine, short, f"{short}.local", *(item.strip().lower() for item in listed)}
-    ) - {""}
+    return "localhost", machine, short, f"{short}.local"

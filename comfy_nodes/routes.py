@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from . import _host, guard
+from .service import service
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,7 +34,7 @@ def add_routes() -> None:
 
 def _question(handler: Callable[[Any], Awaitable[Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(request: web.Request) -> web.Response:
-        reason = guard.refusal(request.headers)
+        reason = guard.refusal(request.headers, service.choices().hosts)
         if reason is not None:
             return _error(403, reason)
         return await _answered(handler(request.query))
@@ -43,7 +44,7 @@ def _question(handler: Callable[[Any], Awaitable[Any]]) -> Callable[[web.Request
 
 def _change(handler: Callable[[Any], Awaitable[Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(request: web.Request) -> web.Response:
-        reason = guard.refusal_of_change(request.headers)
+        reason = guard.refusal_of_change(request.headers, service.choices().hosts)
         if reason is not None:
             return _error(403, reason)
         body = await _body(request)

@@ -29,15 +29,17 @@ _PREPARE_SECONDS = 10.0
 
 
 class Choices(NamedTuple):
-    """What the dropdowns offer.
+    """What the dropdowns offer, and whom the routes serve.
 
     Attributes:
         connections: names of the enabled connections, the default one first.
         presets: names of all presets.
+        hosts: further names of this machine that the page may use.
     """
 
-    connections: tuple[str, ...]
-    presets: tuple[str, ...]
+    connections: tuple[str, ...] = ()
+    presets: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
 
 
 class Opened(NamedTuple):
@@ -54,7 +56,7 @@ class Service:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._opened: Opened | None = None
-        self._choices = Choices((), ())
+        self._choices = Choices()
         self._prepared: threading.Event | None = None
 
     def open(self) -> Opened:
@@ -121,7 +123,8 @@ def _find_choices(opened: Opened) -> Choices:
     if default in names:
         names.remove(default)
         names.insert(0, default)
-    return Choices(tuple(names), tuple({**PRESETS, **opened.plugins.presets()}))
+    presets = tuple({**PRESETS, **opened.plugins.presets()})
+    return Choices(tuple(names), presets, opened.settings.comfyui_hosts)
 
 
 service = Service()

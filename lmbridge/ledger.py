@@ -2,7 +2,8 @@
 
 A model is ours if a server reported, while it worked on a request of this process, that it loads it. What was
 loaded before, or by somebody else, is never ours. Two processes that wait for the same load both take it for
-theirs: servers do not say for whom they load.
+theirs: servers do not say for whom they load. One that was unloaded behind our back and loaded again by
+somebody else is taken for ours until the server's list has been seen without it.
 """
 
 from __future__ import annotations

@@ -186,6 +186,12 @@ class GeneralValues(_Values):
         description="The connection that the command line uses when none is named.",
         examples=["workstation"],
     )
+    comfyui_hosts: _Names = Field(
+        (),
+        description="Host names by which ComfyUI's page may use lmbridge's routes, parted by commas. "
+        "IP addresses, `localhost` and the machine's own name always may.",
+        examples=["studio.lan"],
+    )
     env_file: _Line | None = Field(
         None,
         description="The `.env` file, instead of the one in the working directory. Environment only.",

@@ -34,6 +34,7 @@ GENERAL_SETTINGS = (
     "plugins_disable",
     "strict_plugins",
     "default_connection",
+    "comfyui_hosts",
     "env_file",
     "config_file",
 )

@@ -100,6 +100,11 @@ class Settings:
         return self._general.default_connection
 
     @property
+    def comfyui_hosts(self) -> tuple[str, ...]:
+        """Host names by which ComfyUI's page may use our routes, beside the machine's own."""
+        return self._general.comfyui_hosts
+
+    @property
     def plugin_variables(self) -> dict[str, str]:
         """The variables about plugins, of all sources, as :class:`lmbridge.plugins.Plugins` reads them."""
         general, only = self._general, self._general.plugins

@@ -2,7 +2,7 @@
 
 import contextvars
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -159,9 +159,18 @@ class ExecutionContext(NamedTuple):
     list_index: int | None
 
 
+class RouteDef(NamedTuple):
+    method: str
+    path: str
+    handler: Any
+
+
 class Routes:
     def __init__(self) -> None:
         self.handlers: dict[tuple[str, str], Any] = {}
+
+    def __iter__(self) -> Iterator[RouteDef]:
+        return iter([RouteDef(*key, handler) for key, handler in self.handlers.items()])
 
     def route(self, method: str, path: str) -> Callable[[Any], Any]:
         def register(handler: Any) -> Any:

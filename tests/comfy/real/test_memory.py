@@ -149,6 +149,7 @@ async def test_it_leaves_after_a_failure(comfy: Any, page: Any, chat: Chat) -> N
 async def test_comfyuis_unload_button_frees_what_we_loaded(comfy: Any, page: Any, chat: Chat) -> None:
     comfy.emulator.configure(auto_evict=False)
     await page.run({"1": chat(seed=61)})
+    await page.get("/lmbridge/models?connection=lmstudio-rest&refresh=1")  # what earlier tests loaded is gone
     load_by_hand(comfy, OTHER)
     assert loaded(comfy) == [LLM, OTHER]
     status, _ = await page.post("/free", {"unload_models": True})

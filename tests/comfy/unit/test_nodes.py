@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from types import ModuleType
@@ -74,6 +75,22 @@ async def test_the_extension_hooks_into_the_server(pack: Pack, host: Any) -> Non
     assert {"/lmbridge/session", "/lmbridge/models", "/lmbridge/models/load", "/lmbridge/stop"} <= paths
     assert len(host.app.middlewares) == len(host.app.on_startup) == len(host.prompt_handlers) == 1
     assert {one.old_node_id for one in host.replacements} == {"LMStudio_Unified_Chat", "XDEV_LMStudioChat"}
+
+
+async def test_two_copies_of_the_pack_are_one_too_many(
+    pack: Pack, host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "/custom_nodes/other.comfy_nodes.extension", ModuleType("other"))
+    with pytest.raises(RuntimeError, match=r"twice: remove one, or /custom_nodes/other$"):
+        await pack("extension").LMBridgeExtension().on_load()
+    assert not host.routes.handlers
+
+
+async def test_another_pack_keeps_its_routes(pack: Pack, host: Any) -> None:
+    host.routes.route("GET", "/lmbridge/models")("theirs")
+    await pack("extension").LMBridgeExtension().on_load()
+    assert host.routes.handlers["GET", "/lmbridge/models"] == "theirs"
+    assert ("GET", "/lmbridge/session") in host.routes.handlers
 
 
 async def test_every_input_of_a_replacement_is_one_of_ours(pack: Pack, host: Any) -> None:
