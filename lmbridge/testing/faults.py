@@ -65,12 +65,18 @@ class Fault:
 
 
 class Trigger:
-    """Finds the place of a fault in a body that passes by in blocks."""
+    """Finds the place of a fault in a body that passes by in blocks.
 
-    def __init__(self, fault: Fault) -> None:
+    Args:
+        fault: what is to happen.
+        passed: bytes of the body that have passed already.
+    """
+
+    def __init__(self, fault: Fault, passed: int = 0) -> None:
         self.fault = fault
-        self._passed = 0
+        self._passed = passed
         self._seen = b""
+        self._before = passed
         self._done = False
         at = fault.at
         self._pattern = re.compile(re.escape(at)) if isinstance(at, bytes) else at
@@ -90,4 +96,4 @@ class Trigger:
             return max(0, at - self._passed) if at <= self._passed + len(block) else None
         self._seen += block
         found = at.search(self._seen)
-        return None if found is None else max(0, found.end() - self._passed)
+        return None if found is None else max(0, self._before + found.end() - self._passed)

@@ -156,6 +156,10 @@ class FaultServer:
         """Answers that hang now because of a fault."""
         return len(self._desk.hanging)
 
+    def look(self) -> None:
+        """Have the conditions that somebody waits for looked at, because something else has changed."""
+        self._desk.waiting.changed()
+
     @property
     def hung(self) -> int:
         """How often an answer has begun to hang."""

@@ -138,19 +138,20 @@ class Outgoing:
 
     async def body(self, block: bytes) -> None:
         """Send a block of the body."""
-        fault = self._fault()
-        if fault is not None:
+        # While it hung, another fault may have been set, which concerns the rest of the block.
+        while (fault := self._fault()) is not None:
             trigger = self._trigger_of(fault)
             cut = trigger.find(block)
-            if cut is not None:
-                await self._split(block[:cut])
-                await self._happen(trigger)
-                block = block[cut:]
+            if cut is None:
+                break
+            await self._split(block[:cut])
+            await self._happen(trigger)
+            block = block[cut:]
         await self._split(block)
 
     def _trigger_of(self, fault: Fault) -> Trigger:
         if self._trigger is None or self._trigger.fault is not fault:
-            self._trigger = Trigger(fault)
+            self._trigger = Trigger(fault, len(self._asked.sent))
         return self._trigger
 
     async def _split(self, block: bytes) -> None:

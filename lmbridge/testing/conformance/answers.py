@@ -95,6 +95,7 @@ class Answers(Base):
         async def work(bridge: Bridge) -> str:
             await bench.warm_up(bridge)
             call = asyncio.ensure_future(bridge.generate(CONNECTION, request))
+            call.add_done_callback(lambda _: server.look())
             for place in _CUTS:
                 hung = server.hung
                 server.release(then=Fault.hang(at=place, route=self.answer_route))

@@ -52,6 +52,8 @@ class Loops(Base):
             await bench.warm_up(bridge)
             server.fail(Fault.hang(at=self.after("bravo"), route=self.answer_route))
             answers = [asyncio.ensure_future(asyncio.to_thread(in_new_loop, work)) for _ in range(2)]
+            for answer in answers:
+                answer.add_done_callback(lambda _: server.look())
             try:
                 await server.until(
                     lambda: server.hanging == 2 or any(answer.done() for answer in answers), self.patience / 2
@@ -80,6 +82,7 @@ class Loops(Base):
             await bench.warm_up(bridge)
             server.fail(Fault.hang(at=self.after("bravo"), route=self.answer_route))
             task = asyncio.ensure_future(bridge.generate(CONNECTION, request))
+            task.add_done_callback(lambda _: server.look())
             await server.until(lambda: server.hanging or task.done(), self.patience)
             server.release()  # only a loop that is not blocked gets here
             return (await task).text

@@ -57,6 +57,7 @@ def _has_alpha(event: object, seen: list[str]) -> bool:
 
 async def _by_cancel(work: Awaitable[object], bench: Bench) -> None:
     task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda _: bench.server.look())
     await bench.server.until(lambda: bench.server.hanging or task.done(), bench.kit.patience)
     check(not task.done(), "the call was over before the server had answered")
     task.cancel()

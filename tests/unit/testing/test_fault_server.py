@@ -181,6 +181,18 @@ async def test_a_hang_can_be_released(server, client, at):
     assert server.hanging == 0
 
 
+async def test_a_slow_server_hangs_at_one_place_after_the_other(server, client):
+    places = [b"alpha", b'"}', 60]
+    asking = asyncio.ensure_future(ask(client, server))
+    server.fail(Fault.hang(at=places[0]))
+    for hung, (place, then) in enumerate(zip(places, [*places[1:], None], strict=True), 1):
+        await server.until(lambda hung=hung: server.hung == hung)
+        sent = bytes(server.requests[0].sent)
+        assert len(sent) == 60 if place == 60 else sent.endswith(place)
+        server.release(then=None if then is None else Fault.hang(at=then))
+    assert (await asking)[1] == b"".join(WORDS.blocks)
+
+
 async def test_a_request_that_is_never_read(server, client):
     server.fail(Fault.hang(at="accept"))
     asking = asyncio.ensure_future(ask(client, server))
@@ -196,8 +208,8 @@ async def test_a_client_that_leaves_while_it_hangs_is_noticed(server, client):
         await response.content.readuntil(b"alpha")
         (asked,) = server.requests
         assert not asked.left
-    await server.until(lambda: asked.left)
-    assert (server.open, server.hanging, asked.answered) == (0, 0, False)
+    await server.until(lambda: asked.left and server.open == 0)
+    assert (server.hanging, asked.answered) == (0, False)
 
 
 async def test_a_fault_concerns_its_route_only(server, client):
