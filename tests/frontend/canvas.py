@@ -54,8 +54,12 @@ class Canvas:
         self.ready()
 
     def ready(self) -> None:
+        """Wait for our script, and for the workflow that the page opens by itself."""
         self.page.wait_for_function(READY)
-        self.page.wait_for_function("() => Boolean(app.rootGraph?.id)")
+        opened = (
+            "app.extensionManager.workflow.activeWorkflow && app.rootGraph.id && app.rootGraph.nodes.length"
+        )
+        self.page.wait_for_function(f"() => {opened}")
 
     def clear(self) -> None:
         self.page.evaluate("() => app.rootGraph.clear()")

@@ -69,7 +69,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("renderer", ["classic", "vue"])
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while it runs, no test of this thread can have an event loop of its own.
+@pytest.fixture(scope="module")
 def browser():
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: pip install --group frontend"

@@ -155,6 +155,23 @@ def test_a_stream_goes_on_after_a_reload(visit):
     page.wait_text(ANSWER, "one two three ")
 
 
+def test_a_workflow_without_an_id_is_known_by_its_place(visit):
+    page = visit()
+    page.double.running = [[1, "p1"]]
+    node = page.chat()  # on an emptied graph, which has no id
+    workflow = page.saved()
+    page.stream(node, {"text": "one "})
+    page.wait_text(ANSWER, "one ")
+    page.reload()
+    page.page.evaluate(
+        "(w) => app.loadGraphData(w, true, true, app.extensionManager.workflow.activeWorkflow)", workflow
+    )
+    page.wait_text(ANSWER, "one ")
+    later = page.update(node, 1, text="two") | {"workflow_id": workflow["id"]}
+    page.double.send("lmbridge.update", later)
+    page.wait_text(ANSWER, "one two")
+
+
 def test_what_ended_during_a_reload_gets_its_full_text(visit):
     page = visit()
     workflow = _graph([_node(5)], id=str(uuid.uuid4()))

@@ -89,7 +89,7 @@ export interface ExtensionManager {
   toast: { add(message: Toast): void };
   setting: { get(id: string): unknown; set(id: string, value: unknown): unknown };
   dialog: { prompt(options: { title: string; message: string; defaultValue?: string }): Promise<string | null> };
-  workflow?: { openWorkflows?: unknown[] };
+  workflow?: { openWorkflows?: unknown[]; activeWorkflow?: { path?: string } | null };
   registerSidebarTab(tab: SidebarTab): void;
   renderMarkdownToHtml?(markdown: string): string;
 }

@@ -19,6 +19,28 @@ export function rootGraph(app) {
   }
 }
 
+/** What a graph that was emptied has instead of an id. */
+const NO_ID = "00000000-0000-0000-0000-000000000000";
+
+/**
+ * @param {unknown} id of a workflow
+ * @returns {string} "" if it tells nothing
+ */
+export function realId(id) {
+  return typeof id === "string" && id !== NO_ID ? id : "";
+}
+
+/**
+ * Names of the open workflow, the best first: its id, then its place among the open ones. A workflow without an id gets
+ * one when it is loaded again, and is then known by its place.
+ * @param {ComfyApp} app
+ * @returns {string[]}
+ */
+export function workflowNames(app) {
+  const path = app.extensionManager.workflow?.activeWorkflow?.path;
+  return [realId(rootGraph(app)?.id), path ? `path:${path}` : ""].filter(Boolean);
+}
+
 /**
  * @param {Graph} graph
  * @param {string} id

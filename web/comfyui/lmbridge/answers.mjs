@@ -1,6 +1,6 @@
 /** All answers of this page: events in, transcripts out, each at the node that it belongs to. */
 
-import { byExecutionId } from "./addressing.mjs";
+import { byExecutionId, realId } from "./addressing.mjs";
 import { Transcript } from "./transcript.mjs";
 import { asNumber, asText } from "./text.mjs";
 
@@ -16,6 +16,7 @@ const WAIT = 2100;
 /**
  * @typedef {object} Surroundings
  * @property {() => Graph | null} root the open workflow
+ * @property {() => string[]} names of the open workflow, the best first
  * @property {(node: Node) => boolean} ours whether the node shows answers
  * @property {(node: Node, transcript: Transcript) => void} show called after each change, on the node if it is on screen
  * @property {() => number} openWorkflows
@@ -40,15 +41,15 @@ export class Answers {
     this.workflows = new Map();
   }
 
-  /** The id of the open workflow, or "". */
+  /** The name of the open workflow, or "". */
   get current() {
-    return asText(this.around.root()?.id);
+    return this.around.names()[0] ?? "";
   }
 
   /** @param {Update} update */
   onUpdate(update) {
     if (typeof update?.prompt_id !== "string" || typeof update.node !== "string") return;
-    const workflow = asText(update.workflow_id) || this.workflows.get(update.prompt_id) || this.current;
+    const workflow = realId(update.workflow_id) || this.workflows.get(update.prompt_id) || this.current;
     this.note(update.prompt_id, workflow);
     const transcript = this.transcript(workflow, address(this.root(workflow), update, this.around.ours), update.index ?? 0);
     if (update.prompt_id !== transcript.promptId) this.forgetOlder(workflow, transcript.executionId, update.prompt_id);
@@ -104,16 +105,19 @@ export class Answers {
   /** A workflow was opened, or its graph made anew: show what belongs to its nodes. */
   restore() {
     const workflow = this.current;
-    if (this.remember) this.revive(workflow);
+    if (this.remember) for (const name of this.around.names()) this.revive(name, workflow);
     for (const entry of this.all.values()) {
       if (entry.workflow === workflow) this.show(workflow, entry.transcript);
     }
     void this.recover();
   }
 
-  /** @param {string} workflow */
-  revive(workflow) {
-    for (const { slot, answer } of this.memory.of(workflow)) {
+  /**
+   * @param {string} name under which it was remembered
+   * @param {string} workflow its name now
+   */
+  revive(name, workflow) {
+    for (const { slot, answer } of this.memory.of(name)) {
       const key = keyOf(workflow, slot.executionId, slot.index);
       if (this.all.has(key)) continue;
       const transcript = Transcript.revive(slot.executionId, slot.index, answer);
@@ -175,7 +179,7 @@ export class Answers {
     const known = this.workflows.get(promptId);
     if (known !== undefined) return known;
     const asked = this.around.openWorkflows() > 1 ? await this.around.workflowOf(promptId).catch(() => null) : null;
-    const workflow = this.workflows.get(promptId) ?? asked ?? this.current;
+    const workflow = this.workflows.get(promptId) ?? (realId(asked) || this.current);
     this.note(promptId, workflow);
     return workflow;
   }

@@ -1,6 +1,6 @@
 /** Everything put together: one extension of ComfyUI's frontend. */
 
-import { rootGraph } from "./addressing.mjs";
+import { rootGraph, workflowNames } from "./addressing.mjs";
 import { Answers } from "./answers.mjs";
 import { Catalog } from "./catalog.mjs";
 import { Memory } from "./memory.mjs";
@@ -78,6 +78,7 @@ function surroundings(app, api, show) {
   };
   return {
     root: () => rootGraph(app),
+    names: () => workflowNames(app),
     ours,
     show,
     openWorkflows: () => app.extensionManager.workflow?.openWorkflows?.length ?? 2,

@@ -12,8 +12,16 @@ export const AUTOMATIC = "automatic";
 /** The entry that opens the dialog; the server refuses it as a model's name. */
 export const TYPE_A_NAME = "Type a name…";
 
-/** What each dropdown offers now, to leave it alone while nothing changes. @type {WeakMap<Widget, string>} */
-const shown = new WeakMap();
+/**
+ * @typedef {object} Offer  what a dropdown offers now
+ * @property {string[]} values
+ * @property {(value: string) => string} label
+ * @property {string} shown values and labels, to leave the dropdown alone while nothing changes
+ * @property {(value: string | null) => string} getOptionLabel
+ */
+
+/** @type {WeakMap<Widget, Offer>} */
+const offers = new WeakMap();
 
 /**
  * @param {Node} node
@@ -45,13 +53,22 @@ export function fill(node, catalog, { visionOnly }) {
  * @param {Catalog} catalog
  */
 function fillConnections(widget, catalog) {
-  if (!catalog.connections) return;
-  const names = catalog.connections.map((each) => each.name);
-  const states = new Map(catalog.connections.map((each) => [each.name, each.state]));
+  const connections = catalog.connections ?? [];
+  const states = new Map(connections.map((each) => [each.name, each.state]));
+  const names = catalog.connections ? [...states.keys()] : namesOf(widget.options.values);
   setOptions(widget, withSaved(names, widget.value), (value) => {
+    if (!catalog.connections) return plain(value);
     if (!states.has(value)) return `⚠ ${plain(value)} (${t("model.missing")})`;
     return states.get(value) === "down" ? `${plain(value)} (${t("state.down")})` : plain(value);
   });
+}
+
+/**
+ * @param {unknown} values
+ * @returns {string[]}
+ */
+function namesOf(values) {
+  return Array.isArray(values) ? values.map(String) : [];
 }
 
 /**
@@ -99,18 +116,41 @@ function withSaved(values, saved) {
 }
 
 /**
+ * Nodes 2.0 copies the options of a widget: older frontends once, so that only what is in the same list gets there;
+ * newer ones when the widget gets other options. So the list stays the same one, in options that are new.
  * @param {Widget} widget
  * @param {string[]} values
  * @param {(value: string) => string} label
  */
 function setOptions(widget, values, label) {
-  const offered = JSON.stringify(values.map((value) => [value, label(value)]));
-  if (shown.get(widget) === offered && Array.isArray(widget.options.values) && widget.options.values.length === values.length) {
-    return;
-  }
-  shown.set(widget, offered);
-  // A new object: Nodes 2.0 does not see what changes in the one that it knows. It asks with null where nothing is chosen.
-  widget.options = { ...widget.options, values, getOptionLabel: (value) => (value ? label(value) : "") };
+  const offer = offerOf(widget);
+  const shown = JSON.stringify(values.map((value) => [value, label(value)]));
+  const { values: now } = widget.options;
+  if (offer.shown === shown && Array.isArray(now) && now.length === values.length) return;
+  Object.assign(offer, { shown, label });
+  offer.values.splice(0, offer.values.length, ...values);
+  widget.options = { ...widget.options, values: offer.values, getOptionLabel: offer.getOptionLabel };
+}
+
+/**
+ * @param {Widget} widget
+ * @returns {Offer}
+ */
+function offerOf(widget) {
+  const known = offers.get(widget);
+  if (known) return known;
+  /** @type {Offer} */
+  const offer = {
+    values: [],
+    label: (value) => value,
+    shown: "",
+    // The frontend asks with null where nothing is chosen.
+    getOptionLabel: (value) => (value ? offer.label(value) : ""),
+  };
+  offers.set(widget, offer);
+  const { values, getOptionLabel } = offer;
+  Object.assign(widget.options, { values, getOptionLabel });
+  return offer;
 }
 
 /**
