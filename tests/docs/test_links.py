@@ -74,6 +74,12 @@ def test_the_architecture_names_every_module_of_the_core():
     assert modules | packages | plugins == named
 
 
+def test_the_architecture_names_every_module_of_the_page():
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+\.mjs)`", text.partition("## In ComfyUI's page")[2].partition("## Decisions")[0]))
+    assert named == {path.name for path in (ROOT / "web" / "comfyui").rglob("*.mjs")}
+
+
 def test_contributing_names_every_tox_environment():
     tox = configparser.ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini", encoding="utf-8")
