@@ -76,7 +76,8 @@ def test_the_architecture_names_every_module_of_the_core():
 
 def test_the_architecture_names_every_module_of_the_page():
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`(\w+\.mjs)`", text.partition("## In ComfyUI's page")[2].partition("## Decisions")[0]))
+    section = text.partition("## In ComfyUI's page")[2].partition("## Decisions")[0]
+    named = set(re.findall(r"`(\w+\.mjs)`", section))
     assert named == {path.name for path in (ROOT / "web" / "comfyui").rglob("*.mjs")}
 
 
