@@ -22,6 +22,7 @@ __all__ = [
     "add_middleware",
     "add_prompt_handler",
     "add_route",
+    "claim",
     "client_id",
     "free_memory",
     "has_node",
@@ -130,6 +131,12 @@ def send(event: str, data: Mapping[str, Any], client: str) -> None:
 def send_text(text: str, node: str, client: str) -> None:
     """Show ``text`` on the node by ComfyUI's own means. Any thread may call it."""
     _server().send_progress_text(text, node, client)
+
+
+def claim(name: str) -> str:
+    """Return who was the first to call this in the process; ``name``: we are."""
+    first: str = _server().__dict__.setdefault("lmbridge_pack", name)
+    return first
 
 
 def add_route(method: str, path: str, handler: Callable[[Any], Awaitable[Any]]) -> None:

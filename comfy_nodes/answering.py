@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from lmbridge.chat import Request
 
-    from .display import Screen
     from .requests import Widgets
+    from .screens import Screen
 
 __all__ = ["answer"]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lmbridge.chat import Request
     from lmbridge.events import Result
 
-    from .display import Screen
+    from .screens import Screen
 
 __all__ = ["Call", "running_calls", "stop_calls"]
 

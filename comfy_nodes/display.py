@@ -16,32 +16,14 @@ if TYPE_CHECKING:
 
     from lmbridge.events import Event
 
-    from ._host import Place
+    from .screens import Screen
 
-__all__ = ["Bar", "Display", "Screen"]
+__all__ = ["Bar", "Display"]
 
 _INTERVAL = 0.1
 #: ComfyUI's own text display gets the whole text each time, and lays it out again.
 _TEXT_INTERVAL = 0.5
 _TEXT_TAIL = 2000
-
-
-class Screen(NamedTuple):
-    """Where the updates of one node go.
-
-    Attributes:
-        place: the node's place in the execution.
-        display_node: the node to show it on, where the other was made by an expansion.
-        client: the page that queued the prompt; ``None``: nobody looks.
-        workflow: id of the workflow, as the page knows it.
-        has_script: our script runs in that page, so ComfyUI's own text display is not needed.
-    """
-
-    place: Place
-    display_node: str
-    client: str | None
-    workflow: str | None = None
-    has_script: bool = True
 
 
 class Bar(NamedTuple):

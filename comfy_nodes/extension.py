@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import _host, replacing
 from .chat_node import LMBridgeChat
 from .models_node import LMBridgeModels
 from .options_node import LMBridgeOptions
-from .queueing import on_prompt
 from .routes import add_routes, free_with_comfyui
 from .service import service
 
@@ -28,12 +26,13 @@ class LMBridgeExtension(_host.ComfyExtension):
         Raises:
             RuntimeError: another copy of the pack has done so; ComfyUI logs the sentence.
         """
-        other = _other_copy()
-        if other is not None:
-            raise RuntimeError(f"LM Bridge is in custom_nodes twice: remove one, or {other}")
+        first = _host.claim(str(__package__))
+        if first != __package__:
+            folder = first.rpartition(".")[0]
+            raise RuntimeError(f"LM Bridge is in custom_nodes twice: remove this one, or {folder}")
         add_routes()
         _host.add_middleware(free_with_comfyui)
-        _host.add_prompt_handler(on_prompt)
+        _host.add_prompt_handler(_on_prompt)
         _host.on_startup(service.prepare_with_server)
         await replacing.register()
 
@@ -42,8 +41,7 @@ class LMBridgeExtension(_host.ComfyExtension):
         return [LMBridgeChat, LMBridgeOptions, LMBridgeModels]
 
 
-def _other_copy() -> str | None:
-    """Return the folder of another copy of this pack that is loaded already."""
-    end = ".comfy_nodes.extension"
-    names = (name.removesuffix(end) for name in sys.modules if name.endswith(end) and name != __name__)
-    return next(names, None)
+def _on_prompt(data: dict[str, Any]) -> dict[str, Any]:
+    from .queueing import on_prompt  # noqa: PLC0415 - not needed before the first prompt
+
+    return on_prompt(data)

@@ -20,7 +20,7 @@ from .waiting import or_interrupted
 if TYPE_CHECKING:
     from lmbridge.bridge import Bridge
 
-    from .display import Screen
+    from .screens import Screen
 
 __all__ = ["Order", "carry_out"]
 

@@ -8,8 +8,7 @@ lacks (ComfyUI 0.33.0, ``app/node_replace_manager.py``), so queued prompts are r
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from . import _host, choices
@@ -30,8 +29,7 @@ _LM_STUDIO = "http://127.0.0.1:1234"
 _TEXT, _REASONING, _STATS = 0, 1, 3
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OldNode:
+class OldNode(NamedTuple):
     """Another pack's node.
 
     Attributes:
@@ -176,7 +174,7 @@ def _connection(old: OldNode, theirs: Mapping[str, Any]) -> Any:
     }
     if places.get(usual) == wanted:
         return usual
-    found = next((name for name, place in places.items() if place == wanted), None)
+    found = next((name for name, place in places.items() if place == wanted and wanted[0]), None)
     if found is None:
         _log.warning("no connection leads to %s:%s; %r is used in its place", *wanted, usual)
     return found or usual

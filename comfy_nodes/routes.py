@@ -15,34 +15,38 @@ from .service import service
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["add_routes", "free_with_comfyui"]
+__all__ = ["CHANGES", "QUESTIONS", "add_routes", "free_with_comfyui"]
 
 _log = logging.getLogger(__name__)
 
 _LARGEST_BODY = 256 * 1024
 
+#: What :mod:`comfy_nodes.pages` answers, by GET and by POST.
+QUESTIONS = ("session", "connections", "models", "plugins", "errors")
+CHANGES = ("models/load", "models/unload", "stop")
+
 
 def add_routes() -> None:
     """Serve them. Before ComfyUI's server starts."""
-    from . import pages  # noqa: PLC0415
-
-    for path, handler in pages.QUESTIONS.items():
-        _host.add_route("GET", f"/lmbridge/{path}", _question(handler))
-    for path, handler in pages.CHANGES.items():
-        _host.add_route("POST", f"/lmbridge/{path}", _change(handler))
+    for name in QUESTIONS:
+        _host.add_route("GET", f"/lmbridge/{name}", _question(name))
+    for name in CHANGES:
+        _host.add_route("POST", f"/lmbridge/{name}", _change(name))
 
 
-def _question(handler: Callable[[Any], Awaitable[Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _question(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(request: web.Request) -> web.Response:
         reason = guard.refusal(request.headers, service.choices().hosts)
         if reason is not None:
             return _error(403, reason)
-        return await _answered(handler(request.query))
+        from .pages import QUESTIONS as HANDLERS  # noqa: PLC0415 - not needed before the first question
+
+        return await _answered(HANDLERS[name](request.query))
 
     return answer
 
 
-def _change(handler: Callable[[Any], Awaitable[Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _change(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(request: web.Request) -> web.Response:
         reason = guard.refusal_of_change(request.headers, service.choices().hosts)
         if reason is not None:
@@ -50,7 +54,9 @@ def _change(handler: Callable[[Any], Awaitable[Any]]) -> Callable[[web.Request],
         body = await _body(request)
         if body is None:
             return _error(400, "the request must be a JSON object")
-        return await _answered(handler(body))
+        from .pages import CHANGES as HANDLERS  # noqa: PLC0415 - see above
+
+        return await _answered(HANDLERS[name](body))
 
     return answer
 

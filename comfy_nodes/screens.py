@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _host
-from .display import Screen
 
-__all__ = ["has_script", "remember_page", "screen_of"]
+if TYPE_CHECKING:
+    from ._host import Place
+
+__all__ = ["Screen", "has_script", "remember_page", "screen_of"]
 
 _PAGES = 256
 
 _lock = threading.Lock()
 _pages: OrderedDict[str, None] = OrderedDict()
+
+
+class Screen(NamedTuple):
+    """Where the updates of one node go.
+
+    Attributes:
+        place: the node's place in the execution.
+        display_node: the node to show it on, where the other was made by an expansion.
+        client: the page that queued the prompt; ``None``: nobody looks.
+        workflow: id of the workflow, as the page knows it.
+        has_script: our script runs in that page, so ComfyUI's own text display is not needed.
+    """
+
+    place: Place
+    display_node: str
+    client: str | None
+    workflow: str | None = None
+    has_script: bool = True
 
 
 def remember_page(client: str) -> None:

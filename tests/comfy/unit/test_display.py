@@ -18,7 +18,7 @@ def make(pack: Pack, host: Any) -> Callable[..., Any]:
 
     def display(*, client: str | None = "page", has_script: bool = True, **options: Any) -> Any:
         display, own = pack("display"), pack("_host")
-        screen = display.Screen(own.Place("p", "1", 0), "1", client, "w", has_script)
+        screen = pack("screens").Screen(own.Place("p", "1", 0), "1", client, "w", has_script)
         return display.Display(screen, clock=asyncio.get_running_loop().time, **options)
 
     return display

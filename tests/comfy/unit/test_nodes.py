@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from types import ModuleType
@@ -77,11 +76,9 @@ async def test_the_extension_hooks_into_the_server(pack: Pack, host: Any) -> Non
     assert {one.old_node_id for one in host.replacements} == {"LMStudio_Unified_Chat", "XDEV_LMStudioChat"}
 
 
-async def test_two_copies_of_the_pack_are_one_too_many(
-    pack: Pack, host: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "/custom_nodes/other.comfy_nodes.extension", ModuleType("other"))
-    with pytest.raises(RuntimeError, match=r"twice: remove one, or /custom_nodes/other$"):
+async def test_two_copies_of_the_pack_are_one_too_many(pack: Pack, host: Any) -> None:
+    pack("_host").claim("/custom_nodes/other.comfy_nodes")
+    with pytest.raises(RuntimeError, match=r"twice: remove this one, or /custom_nodes/other$"):
         await pack("extension").LMBridgeExtension().on_load()
     assert not host.routes.handlers
 
