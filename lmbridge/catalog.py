@@ -172,6 +172,7 @@ class ProviderInfo(Struct, frozen=True, kw_only=True):
             hold nothing across a ``yield`` that belongs to one task (``asyncio.timeout``, ``TaskGroup``).
             They are then driven by the reader's own task, which saves a turn of the loop for each batch.
         image_concurrency: requests with pictures that one server works on at once; ``None``: as others.
+        max_seed: largest seed that the servers take, if that is known; none below 0 then.
     """
 
     title: str
@@ -185,6 +186,7 @@ class ProviderInfo(Struct, frozen=True, kw_only=True):
     max_image_pixels: int | None = None
     cooperative: bool = False
     image_concurrency: int | None = None
+    max_seed: int | None = None
 
     def offers(self, feature: str) -> Any:
         """Return the tri-state of a feature of :class:`Capabilities`."""

@@ -171,17 +171,26 @@ def adapt(
             hint="leave it out, choose another connection, or set on_unsupported='adapt'",
         )
     options = _without(request.options, refused)
+    folded: tuple[str, ...] = ()
+    if "seed" in refused and _sends(info, "seed") and info.max_seed is not None:
+        seed = explicit["seed"] % (info.max_seed + 1)
+        options = msgspec.structs.replace(options, seed=seed)
+        folded = (refused.pop("seed") + f"; {seed} was sent",)
     levels = model.capabilities.reasoning_levels if model and _sends_reasoning(info) else None
     if "reasoning" in refused and levels and request.options.reasoning:
         level = nearest_level(request.options.reasoning, levels)
         options = msgspec.structs.replace(options, reasoning=level)
         sent = refused.pop("reasoning") + f"; {level!r} was sent"
-        return request.replace(options=options), (*_left_out(refused), sent)
-    return request.replace(options=options), _left_out(refused)
+        return request.replace(options=options), (*_left_out(refused), *folded, sent)
+    return request.replace(options=options), (*_left_out(refused), *folded)
+
+
+def _sends(info: ProviderInfo, option: str) -> bool:
+    return info.options is None or option in info.options
 
 
 def _sends_reasoning(info: ProviderInfo) -> bool:
-    return info.options is None or "reasoning" in info.options
+    return _sends(info, "reasoning")
 
 
 def _left_out(refused: Mapping[str, str]) -> tuple[str, ...]:
@@ -224,6 +233,9 @@ def _unsupported_options(
     for name in explicit:
         if info.options is not None and name not in info.options:
             yield name, f"{info.title} has no {name}"
+    seed, most = explicit.get("seed"), info.max_seed
+    if seed is not None and most is not None and _sends(info, "seed") and not 0 <= seed <= most:
+        yield "seed", f"{info.title} takes seeds from 0 to {most}, not {seed}"
     level = explicit.get("reasoning")
     if level is None or model is None or not _sends_reasoning(info):
         return

@@ -58,6 +58,8 @@ class LMStudioSDK:
         max_image_pixels=26_214_400,
         # Observed, lmstudio-bug-tracker#1654: vision requests at the same time hold each other up.
         image_concurrency=1,
+        # llama.cpp's seeds have 32 bits and no sign (llama.h); ComfyUI's have 53.
+        max_seed=2**32 - 1,
         cooperative=True,
     )
 
