@@ -29,6 +29,7 @@ QUIET: dict[str, Any] = {
     "Comfy.Release.Status": "skipped",
     "Comfy.Workflow.ShowMissingNodesWarning": True,
     "Comfy.Locale": "en",
+    "Comfy.NodeReplacement.Enabled": True,
     "Comfy.VueNodes.Enabled": False,
     "Comfy.VueNodes.AutoScaleLayout": False,
 }

@@ -154,6 +154,31 @@ def test_a_megabyte_is_shown_and_scrolls_inside_the_node(visit, renderer):
     assert after["height"] == before["height"]
 
 
+def test_the_wheel_scrolls_the_answer_and_not_the_canvas(visit, renderer):
+    page = visit(renderer)
+    node = page.chat()
+    page.executed(node, {"text": "line\n" * 200})
+    page.wait_text(ANSWER, "line")
+    body = page.page.locator(".lmbridge-body")
+    before = page.page.evaluate("() => [app.canvas.ds.scale, ...app.canvas.ds.offset]")
+    body.click()  # in Nodes 2.0 the wheel belongs to what has the focus, else to the canvas
+    page.page.mouse.wheel(0, 120)
+    page.page.wait_for_function("() => document.querySelector('.lmbridge-body').scrollTop > 0")
+    assert page.page.evaluate("() => [app.canvas.ds.scale, ...app.canvas.ds.offset]") == before
+
+
+def test_selected_text_is_copied_and_not_the_node(visit, renderer):
+    page = visit(renderer)
+    page.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    node = page.chat()
+    page.executed(node, {"text": "select me"})
+    page.wait_text(ANSWER, "select me")
+    page.page.locator(".lmbridge-body").click()
+    page.page.evaluate("() => getSelection().selectAllChildren(document.querySelector('.lmbridge-answer'))")
+    page.page.keyboard.press("Control+c")
+    page.page.wait_for_function("async () => (await navigator.clipboard.readText()) === 'select me'")
+
+
 def test_a_finished_answer_is_formatted_if_wished(visit):
     page = visit(**{"lmbridge.Answers.Formatted": True})
     node = page.chat()

@@ -128,40 +128,78 @@ def test_there_are_the_four_examples():
     assert len(EXAMPLES) >= 4
 
 
-def test_a_node_of_an_old_pack_becomes_ours_with_a_connection(visit):
+REST = [
+    "be short",
+    "hello",
+    "LM Studio offline",
+    "REST API",
+    "http://localhost:1234",
+    "",
+    42,
+    "fixed",
+    0.5,
+    99,
+    True,
+]
+SDK = ["be short", "hello", "qwen3-vl-4b", "SDK", "", 42, "fixed", 0.5, 99, True]
+XDEV = [
+    "hello",
+    "http://192.168.1.5:8080/v1",
+    "llama-3.2",
+    "odd",
+    "be short",
+    "",
+    0.5,
+    99,
+    0.9,
+    False,
+    True,
+    60,
+    True,
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "connection", "model"),
+    [
+        ("LMStudio_Unified_Chat", REST, "lmstudio-rest", "automatic"),
+        ("LMStudio_Unified_Chat", SDK, "lmstudio-sdk", "qwen3-vl-4b"),
+        ("XDEV_LMStudioChat", XDEV, "openai-compat", "llama-3.2"),
+    ],
+    ids=["rest", "sdk", "xdev"],
+)
+def test_a_node_of_an_old_pack_becomes_ours(visit, kind, values, connection, model):
     page = visit()
-    page.load(_old("XDEV_LMStudioChat", ["hello", "http://localhost:1234", "qwen3-vl-4b"]))
-    page.page.evaluate(
-        """() => {  // what the frontend's replacement does with the value
-          const node = LiteGraph.createNode("LMBridge_Chat");
-          app.rootGraph.clear(); node.id = 5; app.rootGraph.add(node);
-          const widget = node.widgets.find((each) => each.name === "connection");
-          widget.value = "http://localhost:1234"; widget.callback?.(widget.value);
-        }"""
-    )
-    page.page.wait_for_function("() => widgetAt('5', 'connection').value === 'lmstudio-rest'")
+    _replace(page, kind, values)
+    page.page.wait_for_function("(name) => widgetAt('5', 'connection').value === name", arg=connection)
+    wanted = {
+        "model": model,
+        "prompt": "hello",
+        "system_prompt": "be short",
+        "temperature": 0.5,
+        "max_tokens": 99,
+    }
+    assert {name: page.widget("5", name) for name in wanted} == wanted
+    assert page.widget("5", "preset") == "none"
+    if kind == "LMStudio_Unified_Chat":
+        assert page.widget("5", "seed") == 42
     assert page.problems == []
 
 
 def test_an_old_node_s_unknown_server_is_named(visit):
     page = visit()
-    page.load(
-        _old(
-            "LMStudio_Unified_Chat",
-            ["sys", "hi", "m", "REST API", "http://10.1.2.3:9999", "", 42, "fixed", 0.5, 99, True],
-        )
-    )
-    page.page.evaluate(
-        """() => {
-          const node = LiteGraph.createNode("LMBridge_Chat");
-          app.rootGraph.clear(); node.id = 5; app.rootGraph.add(node);
-          const widget = node.widgets.find((each) => each.name === "connection");
-          widget.value = "REST API"; widget.callback?.(widget.value);
-        }"""
-    )
+    _replace(page, "LMStudio_Unified_Chat", [*REST[:4], "http://10.1.2.3:9999", *REST[5:]])
     page.page.get_by_text("http://10.1.2.3:9999").first.wait_for()
-    values = [page.widget("5", name) for name in ("seed", "temperature", "max_tokens")]
-    assert values == [42, 0.5, 99]
+
+
+def _replace(page, kind, values):
+    """Open a workflow with an old node, and accept the replacement that ComfyUI offers."""
+    page.double.replacements = json.loads(Path(__file__).with_name("replacements.json").read_text("utf-8"))
+    page.reload()
+    page.load(_old(kind, values))
+    page.page.get_by_role("button", name="View details").first.click()
+    page.page.get_by_role("button", name="Replace All").first.click()
+    page.page.wait_for_function("() => nodeAt('5').comfyClass === 'LMBridge_Chat'")
 
 
 def _old(kind, values):

@@ -70,9 +70,13 @@ function copyBySelection(text) {
  * @param {HTMLElement[]} scrollers the elements in it that scroll, inner ones first
  */
 export function shield(element, scrollers) {
-  for (const name of ["pointerdown", "pointermove", "pointerup", "mousedown", "dblclick", "copy", "keydown"]) {
+  for (const name of ["pointerdown", "pointermove", "pointerup", "mousedown", "dblclick", "copy"]) {
     element.addEventListener(name, (event) => event.stopPropagation());
   }
+  // Keys that scroll, select or copy here would move, change or copy nodes there; Ctrl+Enter runs the workflow anywhere.
+  element.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) event.stopPropagation();
+  });
   // Nodes 2.0 asks for this mark before it lets an element in a node have the wheel.
   for (const scroller of scrollers) scroller.dataset.captureWheel = "true";
   element.addEventListener("wheel", (event) => {

@@ -3,9 +3,9 @@
 import { hostTitles, rootGraph, allNodes } from "./addressing.mjs";
 import { copy } from "./dom.mjs";
 import { answerIsKept, hideCarrier } from "./kept.mjs";
-import { connectionFor, isOldValue, oldNodes } from "./oldpacks.mjs";
+import { connectionFor, isNoModel, isOldValue, oldNodes } from "./oldpacks.mjs";
 import { Panel } from "./panel.mjs";
-import { fill, typeAName, TYPE_A_NAME, widgetOf } from "./picker.mjs";
+import { AUTOMATIC, fill, typeAName, TYPE_A_NAME, widgetOf } from "./picker.mjs";
 import { SETTINGS } from "./settings.mjs";
 import { asText } from "./text.mjs";
 import { t } from "./texts.mjs";
@@ -144,10 +144,7 @@ export class Nodes {
     const value = asText(connection.value);
     const old = this.old.get(String(node.id));
     await this.parts.catalog.check();
-    for (const [name, number] of Object.entries(old?.values ?? {})) {
-      const widget = widgetOf(node, name);
-      if (widget) widget.value = number;
-    }
+    repair(node, old?.values ?? {});
     const found = connectionFor(value, old, this.parts.catalog.connections ?? []);
     const { toast } = this.app.extensionManager;
     if (found.connection) {
@@ -263,6 +260,23 @@ export class Nodes {
   setting(id) {
     return this.app.extensionManager.setting.get(id);
   }
+}
+
+/**
+ * What ComfyUI's replacement got wrong, or could not know.
+ * @param {Node} node
+ * @param {Record<string, number>} values
+ */
+function repair(node, values) {
+  for (const [name, number] of Object.entries(values)) {
+    const widget = widgetOf(node, name);
+    if (widget) widget.value = number;
+  }
+  const model = widgetOf(node, "model");
+  if (model && isNoModel(model.value)) model.value = AUTOMATIC;
+  const preset = widgetOf(node, "preset");
+  const presets = preset?.options.values;
+  if (preset && Array.isArray(presets) && !presets.includes(preset.value)) preset.value = presets[0];
 }
 
 /**

@@ -24,6 +24,17 @@ const UNIFIED = ["system_prompt", "prompt", "model", "way", "json_schema", "seed
 /** Those of them that stand behind the address and have a place in our node. */
 const SHIFTED = ["seed", "temperature", "max_tokens"];
 
+/** What their model lists said while they had no model. */
+const NO_MODEL = new Set(["Loading models from LM Studio...", "LM Studio offline"]);
+
+/**
+ * @param {unknown} model
+ * @returns {boolean} whether an old node saved this without a model to choose
+ */
+export function isNoModel(model) {
+  return model === "" || (typeof model === "string" && NO_MODEL.has(model));
+}
+
 /**
  * @typedef {object} Old
  * @property {string} type

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 import uuid
 from pathlib import Path
 
@@ -207,3 +208,18 @@ def test_help_pages_are_where_the_page_looks(visit):
     for name in ("LMBridge_Chat", "LMBridge_Options", "LMBridge_Models"):
         path = script.replace("lmbridge.js", f"docs/{name}.md")
         assert page.page.evaluate("async (path) => (await fetch(path)).status", path) == 200
+
+
+def test_the_double_has_the_real_nodes(comfy):
+    known = json.loads((ROOT / "tests" / "frontend" / "nodes.json").read_text(encoding="utf-8"))
+    for name, node in known.items():
+        address = f"{comfy.url}/object_info/{name}"
+        with urllib.request.urlopen(address, timeout=30) as response:  # noqa: S310 - our own server
+            real = json.load(response)[name]
+        assert real["input_order"] == node["input_order"]
+        assert (real["output"], real["output_name"]) == (node["output"], node["output_name"])
+        for group in ("required", "optional"):
+            for each, (kind, options) in node["input"].get(group, {}).items():
+                assert real["input"][group][each][0] == kind
+                if each != "connection":  # the real server has one more
+                    assert real["input"][group][each][1] == options
