@@ -57,6 +57,7 @@ class Call:
         self._outcome: concurrent.futures.Future[Result] = concurrent.futures.Future()
         self._work: concurrent.futures.Future[None] | None = None
         self._bar: Bar | None = None
+        self._begun = False
 
     def start(self) -> None:
         """Begin, on the prompt's own loop.
@@ -68,6 +69,13 @@ class Call:
         with _lock:
             _running.add(self)
         self._work = runtime().submit(self._run())
+        self._work.add_done_callback(self._never_begun)
+
+    def _never_begun(self, _: object) -> None:
+        """A call that is left before its thread has come to it has no end of its own."""
+        if not self._begun:
+            with _lock:
+                _running.discard(self)
 
     async def result(self) -> Result:
         """Wait for the answer, on the prompt's own loop, and return it.
@@ -97,6 +105,7 @@ class Call:
     # -- on the runtime's thread -----------------------------------------------------------------------
 
     async def _run(self) -> None:
+        self._begun = True
         limit = self.request.options.max_tokens
         display = Display(
             self.screen, self.index, max_tokens=limit if limit and limit > 0 else None, moved=self._move

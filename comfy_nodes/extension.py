@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import _host, replacing
+from . import _host
 from .chat_node import LMBridgeChat
 from .models_node import LMBridgeModels
 from .options_node import LMBridgeOptions
@@ -33,12 +33,20 @@ class LMBridgeExtension(_host.ComfyExtension):
         add_routes()
         _host.add_middleware(free_with_comfyui)
         _host.add_prompt_handler(_on_prompt)
-        _host.on_startup(service.prepare_with_server)
-        await replacing.register()
+        _host.on_startup(_start)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Return our nodes."""
         return [LMBridgeChat, LMBridgeOptions, LMBridgeModels]
+
+
+async def _start(app: object) -> None:
+    """Do what can wait until the server starts."""
+    from .replacing import register  # noqa: PLC0415 - see above
+
+    del app
+    service.prepare_in_background()
+    await register()
 
 
 def _on_prompt(data: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from .choices import ALWAYS_NEW, AUTOMATIC, KEEP_MODEL, UNLOAD
+from .choices import ALWAYS_NEW, AUTOMATIC, KEEP_ANSWER, KEEP_MODEL, UNLOAD
 from .graphs import chat_nodes, inputs_of, link_of, signature
 
 if TYPE_CHECKING:
@@ -154,6 +154,8 @@ class HandOver:
             node in _ancestors(prompt.graph, target) for target in prompt.targets
         ):
             return False
+        if _has_kept_answer(inputs_of(prompt.graph, node)):
+            return False
         if any(_is_always_new(prompt.graph, name) for name in _ancestors(prompt.graph, node)):
             return True
         return signature(prompt.graph, node) != self._signatures.get(node, "")
@@ -162,6 +164,10 @@ class HandOver:
 def _use(inputs: Mapping[str, Any]) -> Use:
     connection, model = inputs.get("connection"), inputs.get("model")
     return Use(str(connection), model if isinstance(model, str) else AUTOMATIC)
+
+
+def _has_kept_answer(inputs: Mapping[str, Any]) -> bool:
+    return inputs.get("rerun") == KEEP_ANSWER and bool(str(inputs.get("kept_answer") or "").strip())
 
 
 def _is_always_new(graph: Any, node: str) -> bool:

@@ -78,9 +78,8 @@ class Service:
         told = {row.connection: row.value for row in settings.report() if row.setting == "base_url"}
         return {name: (settings.provider_of(name), told.get(name, "")) for name in settings.names()}
 
-    async def prepare_with_server(self, app: object) -> None:
-        """Find out in the background what the dropdowns offer; a callback for the server's start."""
-        del app
+    def prepare_in_background(self) -> None:
+        """Find out what the dropdowns offer; whoever asks for them waits for it."""
         self._prepared = threading.Event()
         threading.Thread(target=self.prepare, name="lmbridge-prepare", daemon=True).start()
 

@@ -181,6 +181,18 @@ def _environment(address: str) -> dict[str, str]:
     return inherited | {f"LMBRIDGE_CONNECTIONS__{name}": value for name, value in connections.items()}
 
 
+def _install_acme(folder: Path) -> Path:
+    """What ``pip install lmbridge-acme`` leaves behind."""
+    folder.mkdir()
+    (folder / "lmbridge_acme.py").symlink_to(ROOT / "examples/lmbridge-acme/lmbridge_acme.py")
+    metadata = folder / "lmbridge_acme-0.1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Name: lmbridge-acme\nVersion: 0.1.0\n", encoding="utf-8")
+    entry = "[lmbridge.providers]\nacme = lmbridge_acme:Acme\n"
+    (metadata / "entry_points.txt").write_text(entry, encoding="utf-8")
+    return folder
+
+
 def _prepared(base: Path) -> None:
     for name in ("custom_nodes", "user", "input", "output", "models"):
         (base / name).mkdir(parents=True)
@@ -205,7 +217,7 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
                 *("--base-directory", str(base), "--database-url", "sqlite:///:memory:"),
             ],
             cwd=checkout,
-            env=_environment(emulator.url),
+            env=_environment(emulator.url) | {"PYTHONPATH": str(_install_acme(base / "site-packages"))},
             stdout=output,
             stderr=subprocess.STDOUT,
         )

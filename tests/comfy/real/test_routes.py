@@ -12,7 +12,7 @@ async def test_connections_tell_whether_their_servers_answer(page: Any, comfy: A
     found = {
         item["name"]: item for item in (await page.get("/lmbridge/connections?refresh=1"))["connections"]
     }
-    assert set(found) == {"lmstudio-rest", "lmstudio-sdk", "openai-compat", "gone"}
+    assert set(found) == {"acme", "lmstudio-rest", "lmstudio-sdk", "openai-compat", "gone"}
     assert found["lmstudio-rest"]["state"] == "up"
     assert found["lmstudio-rest"]["address"] == comfy.emulator.url.removeprefix("http://")
     assert found["gone"]["state"] == "down"
@@ -32,6 +32,13 @@ async def test_models_tell_what_they_can(page: Any) -> None:
     assert gone["error"]["message"]
     unknown = await page.get("/lmbridge/models?connection=acme")
     assert "lmstudio-rest" in unknown["error"]["hint"]
+
+
+async def test_an_installed_plugin_is_in_the_dropdown(page: Any) -> None:
+    inputs = (await page.get("/object_info/LMBridge_Chat"))["LMBridge_Chat"]["input"]["required"]
+    assert "acme" in inputs["connection"][1]["options"]
+    plugins = {item["name"]: item for item in (await page.get("/lmbridge/plugins"))["plugins"]}
+    assert plugins["acme"]["distribution"] == "lmbridge-acme"
 
 
 async def test_plugins_are_listed(page: Any) -> None:

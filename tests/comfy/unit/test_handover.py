@@ -79,6 +79,12 @@ def test_a_node_that_may_use_it_is_waited_for(kit: Any, model: Any) -> None:
     assert kit.run(graph, "1") == {}
 
 
+def test_a_node_with_a_kept_answer_is_not_waited_for(kit: Any) -> None:
+    kept = node(rerun="keep this answer", kept_answer='{"text": "x"}')
+    assert kit.run({"1": node(), "2": kept}, "1") == {"m": OURS}
+    assert kit.run({"1": node(), "2": node(rerun="keep this answer")}, "1", prompt="q") == {}
+
+
 def test_another_connection_is_another_model(kit: Any) -> None:
     assert kit.run({"1": node(), "2": node(connection="d")}, "1") == {"m": OURS}
 

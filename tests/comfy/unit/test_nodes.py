@@ -73,6 +73,8 @@ async def test_the_extension_hooks_into_the_server(pack: Pack, host: Any) -> Non
     assert all(path.startswith("/lmbridge/") for path in paths)
     assert {"/lmbridge/session", "/lmbridge/models", "/lmbridge/models/load", "/lmbridge/stop"} <= paths
     assert len(host.app.middlewares) == len(host.app.on_startup) == len(host.prompt_handlers) == 1
+    pack("service").service.prepare_in_background = lambda: None
+    await host.app.on_startup[0](None)
     assert {one.old_node_id for one in host.replacements} == {"LMStudio_Unified_Chat", "XDEV_LMStudioChat"}
 
 
@@ -91,7 +93,7 @@ async def test_another_pack_keeps_its_routes(pack: Pack, host: Any) -> None:
 
 
 async def test_every_input_of_a_replacement_is_one_of_ours(pack: Pack, host: Any) -> None:
-    await pack("extension").LMBridgeExtension().on_load()
+    await pack("replacing").register()
     schema = pack("chat_node").LMBridgeChat.define_schema()
     ours = {one.id for one in schema.inputs}
     for replace in host.replacements:
@@ -126,7 +128,7 @@ def test_everything_is_explained(pack: Pack, host: Any) -> None:
 async def test_the_dropdowns_offer_what_is_configured(pack: Pack, host: Any, ready: None) -> None:
     node = pack("chat_node").LMBridgeChat
     assert node.define_schema().inputs[0].options["options"] == []  # ComfyUI is still loading packs
-    await pack("service").service.prepare_with_server(None)
+    pack("service").service.prepare_in_background()
     inputs = {one.id: one.options for one in await asyncio.to_thread(lambda: node.define_schema().inputs)}
     assert set(inputs["connection"]["options"]) == {"lmstudio-rest", "lmstudio-sdk", "openai-compat", "gone"}
     assert inputs["preset"]["options"][0] == "none"
@@ -182,6 +184,18 @@ async def test_an_execution_that_is_torn_down_stops_the_server(
     with pytest.raises(asyncio.CancelledError):
         await running
     await lmstudio_emulator.wait_for(lambda emulator: emulator.last.cancelled)
+
+
+async def test_a_call_that_is_left_at_once_is_forgotten(chat: Callable[..., Any], pack: Pack) -> None:
+    for _ in range(20):
+        running = asyncio.create_task(chat("[[words=50]]"))
+        await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    async with asyncio.timeout(20):
+        while list(pack("calls").running_calls()):  # noqa: ASYNC110 - calls end on another thread
+            await asyncio.sleep(0.01)
 
 
 async def test_a_failure_is_one_sentence(chat: Callable[..., Any], pack: Pack, host: Any) -> None:
