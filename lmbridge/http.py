@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import socket
 import ssl
 import urllib.request
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from lmbridge.errors import (
     TimedOut,
 )
 from lmbridge.settings import Connection
-from lmbridge.transport import CannotConnect, ConnectTimedOut, Garbled, Response, Route
+from lmbridge.transport import CannotConnect, ConnectTimedOut, Garbled, Proxy, Response, Route
 
 __all__ = [
     "CLOSED",
@@ -54,7 +55,15 @@ _POST_LIMIT = 256 * 1024 * 1024
 _PLAIN_TARGET = re.compile(r"[!$%&'()*+,\-./0-9:;=?@A-Z_a-z~\[\]]*", re.ASCII)
 _TARGET_SAFE = "!$%&'()*+,-./:;=?@_~[]"
 _NOT_IN_A_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
-_ERRNO = re.compile(r"\[Errno (\d+)\]")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+#: These say where a request ends and to whom it goes, or ask for an answer of another form.
+_OUR_HEADERS = frozenset(
+    {"connection", "content-length", "expect", "host", "proxy-authorization", "te", "trailer"}
+    | {"transfer-encoding", "upgrade"}
+)
+#: Those with an answer of the usual form: what follows a ``HEAD`` or a ``CONNECT`` is none.
+_METHODS = frozenset({"DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT"})
+_ZONE = re.compile(r"%[^\]]*(?=\])")
 
 
 def _plain(value: Any) -> Any:
@@ -97,20 +106,30 @@ def url_of(context: Context, path: str) -> str:
 
 
 def _headers(connection: Connection, extra: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the headers by name; a further one takes the place of ours, whatever its case."""
     headers = {"User-Agent": "lmbridge", "Accept": "*/*"}
     key = connection.api_key
     if key is not None:
         headers["Authorization"] = f"Bearer {key.get_secret_value()}"
-    return headers | dict(extra or {})
+    own = {name.lower(): name for name in headers}
+    for name, value in (extra or {}).items():
+        headers.pop(own.get(name.lower(), name), None)
+        headers[name] = value
+    return headers
 
 
 def _line(name: str, value: str) -> str:
     """Return a header's line.
 
     Raises:
-        ConfigurationError: the value holds what would end the line, or what no header can hold. It may be a
-            key, so it is not shown.
+        ConfigurationError: name or value hold what would end them, or what no header can hold. The value may
+            be a key, so it is not shown.
     """
+    if _HEADER_NAME.fullmatch(name) is None or name.lower() in _OUR_HEADERS:
+        raise ConfigurationError(
+            f"the header {name!r} cannot be sent",
+            hint="it is no header's name, or one that lmbridge writes itself",
+        )
     if _NOT_IN_A_HEADER.search(value):
         raise ConfigurationError(
             f"the header {name} cannot be sent: its value holds a line break or a character outside Latin-1",
@@ -121,56 +140,90 @@ def _line(name: str, value: str) -> str:
 
 def _proxy(connection: Connection) -> str | None:
     """Return the proxy that the environment asks for; never one for an address of this machine."""
-    if connection.is_loopback or urllib.request.proxy_bypass(connection.netloc):
+    if connection.is_loopback:
         return None
-    return urllib.request.getproxies().get(connection.base_url.partition(":")[0])
+    # First whether there is one: on Windows the list of exceptions may ask for names in the network.
+    proxy = urllib.request.getproxies().get(connection.base_url.partition(":")[0])
+    return None if proxy is None or urllib.request.proxy_bypass(connection.netloc) else proxy
+
+
+def _route(connection: Connection, scheme: str, proxy: str | None) -> Route:
+    """Return where a request goes.
+
+    Raises:
+        ConfigurationError: the proxy's address is none. It may hold a password, so it is not shown.
+    """
+    try:
+        through = None if proxy is None else Proxy.parse(proxy)
+    except ValueError as exc:
+        raise ConfigurationError(
+            f"{connection.netloc} cannot be reached: {exc}",
+            hint=f"see the variables {scheme}_proxy and {scheme.upper()}_PROXY, and no_proxy for exceptions",
+        ) from None
+    return Route(connection.host, connection.port, secure=scheme == "https", proxy=through)
 
 
 def _way(
     connection: Connection, url: str, method: str, proxy: str | None, extra: Mapping[str, str] | None = None
 ) -> tuple[Route, bytes]:
     """Return where a request goes, and its head without what depends on the body."""
+    if method not in _METHODS:
+        raise ValueError(f"requests are {', '.join(sorted(_METHODS))}, not {method!r}")
     scheme, _, rest = url.partition("://")
     authority, slash, target = rest.partition("/")
+    authority = _ZONE.sub("", authority)  # it means something on this machine only
     target = slash + target
     if _PLAIN_TARGET.fullmatch(target) is None:
         target = quote(target, safe=_TARGET_SAFE)
-    route = Route(connection.host, connection.port, secure=scheme == "https", proxy=proxy)
-    headers = _headers(connection, extra)
-    if proxy is not None and not route.secure:
+    route = _route(connection, scheme, proxy)
+    lines = "".join(_line(name, value) for name, value in _headers(connection, extra).items())
+    if route.proxy is not None and not route.secure:
         target = f"http://{authority}{target}"
-        if (shown := route.proxy_authorization) is not None:
-            headers["Proxy-Authorization"] = shown
-    lines = "".join(_line(name, value) for name, value in headers.items())
+        if route.proxy.authorization is not None:
+            lines += f"Proxy-Authorization: {route.proxy.authorization}\r\n"
     return route, f"{method} {target} HTTP/1.1\r\nHost: {authority}\r\n{lines}".encode("latin-1")
+
+
+def _framing(data: bytes | None, method: str, extra: Mapping[str, str] | None) -> bytes:
+    """Return the end of a head: what depends on the body."""
+    if data is None:
+        return b"\r\n" if method == "GET" else b"Content-Length: 0\r\n\r\n"
+    if extra and any(name.lower() == "content-type" for name in extra):
+        return b"Content-Length: %d\r\n\r\n" % len(data)
+    return b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data)
 
 
 #: The same few requests are sent again and again; their heads are written once.
 _known_way = functools.lru_cache(maxsize=64)(_way)
 
 
-def _translate(exc: Exception, context: Context, *, answered: bool) -> LMBridgeError:
+def _translate(exc: Exception, context: Context, proxy: Proxy | None, *, answered: bool) -> LMBridgeError:
     where = context.connection.netloc
     cause = exc.__cause__
+    through = "" if proxy is None else f" through the proxy {proxy.netloc}"
     if isinstance(exc, ConnectTimedOut):
         seconds = context.timeouts.connect
-        return TimedOut(f"no connection to {where} within {seconds} s", clock="connect", seconds=seconds)
+        message = f"no connection to {where}{through} within {seconds} s"
+        return TimedOut(message, clock="connect", seconds=seconds)
     if answered:
         return ProtocolError(f"{where} broke the answer off ({type(exc).__name__})", retryable=True)
     if isinstance(cause, ssl.SSLError):
         return ServerUnreachable(
-            f"no secure connection to {where}: {_ssl_reason(cause)}",
+            f"no secure connection to {where}{through}: {_ssl_reason(cause)}",
             sent=False,
             retryable=False,
             hint=UNTRUSTED,
         )
     if isinstance(exc, Garbled):
-        return ProtocolError(f"what answers at {where} speaks no HTTP", hint=WRONG_PORT)
+        return ProtocolError(f"what answers at {where}{through} speaks no HTTP", hint=WRONG_PORT)
     if isinstance(exc, CannotConnect):
         if isinstance(cause, UnicodeError):
             return ConfigurationError(f"the address of {where} cannot be used: {cause}")
-        return ServerUnreachable(f"cannot connect to {where}: {_reason(exc, cause)}", sent=False)
-    return ServerUnreachable(f"{where} closed the connection without an answer", hint=CLOSED)
+        hint = None if proxy is None else "is the proxy running? no_proxy names servers to reach without it"
+        return ServerUnreachable(
+            f"cannot connect to {where}{through}: {_reason(exc, cause)}", sent=False, hint=hint
+        )
+    return ServerUnreachable(f"{where}{through} closed the connection without an answer", hint=CLOSED)
 
 
 def _ssl_reason(exc: ssl.SSLError) -> str:
@@ -178,12 +231,11 @@ def _ssl_reason(exc: ssl.SSLError) -> str:
 
 
 def _reason(exc: CannotConnect, cause: BaseException | None) -> str:
-    if not isinstance(cause, OSError):
-        return str(exc)
-    # Of several addresses that all failed, asyncio tells the errors in one text.
-    found = _ERRNO.search(str(cause))
-    code = cause.errno or (int(found[1]) if found else None)
-    return os.strerror(code) if code and code > 0 else cause.strerror or "no such host"
+    if isinstance(cause, socket.gaierror):
+        return cause.strerror or "no such host"
+    code = cause.errno if isinstance(cause, OSError) else None
+    text = os.strerror(code) if code else ""
+    return text if text and not text.startswith("Unknown error") else str(exc)
 
 
 class request:  # noqa: N801 - used like a function
@@ -206,7 +258,7 @@ class request:  # noqa: N801 - used like a function
     """
 
     # A class, because an ``asynccontextmanager`` costs as much as the JSON of a request.
-    __slots__ = ("_body", "_context", "_exchange", "_headers", "_method", "_model", "_path")
+    __slots__ = ("_body", "_context", "_exchange", "_headers", "_method", "_model", "_path", "_proxy")
 
     def __init__(
         self,
@@ -235,23 +287,22 @@ class request:  # noqa: N801 - used like a function
         else:
             route, head = _known_way(connection, url, method, proxy)
         data = body if isinstance(body, bytes | None) else encode_json(body)
-        if data is None:
-            head += b"\r\n"
-        else:
-            head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data)
+        self._body = body = None  # it may hold pictures, and an answer takes minutes
+        head += _framing(data, method, extra)
+        self._proxy = route.proxy
         self._exchange = exchange = context.pool.exchange(
             route, head, data, seconds=context.timeouts.connect or 0.0, repeatable=method == "GET"
         )
         try:
             response = await exchange.__aenter__()
         except ConnectionError as exc:
-            raise _translate(exc, context, answered=False) from exc
+            raise _translate(exc, context, route.proxy, answered=False) from exc
         if response.status < 300:
             return response
         try:
             error = await _failure(response, self._model)
         except ConnectionError as exc:
-            raise _translate(exc, context, answered=True) from exc
+            raise _translate(exc, context, route.proxy, answered=True) from exc
         finally:
             await exchange.__aexit__(None, None, None)
         raise error
@@ -261,7 +312,7 @@ class request:  # noqa: N801 - used like a function
     ) -> None:
         await self._exchange.__aexit__(kind, exc, trace)
         if isinstance(exc, ConnectionError):
-            raise _translate(exc, self._context, answered=True) from exc
+            raise _translate(exc, self._context, self._proxy, answered=True) from exc
 
 
 async def _failure(response: Response, model: str | None) -> LMBridgeError:

@@ -55,13 +55,21 @@ class Ticker:
         self._timer = self._loop.call_at(due, self._tick)
 
     def _tick(self) -> None:
-        self._timer = None
-        now = self._loop.time()
+        timer, self._timer = self._timer, None
+        # It may come early by the resolution of the loop's clock, which is 16 ms on Windows.
+        now = max(self._loop.time(), timer.when() if timer is not None else 0.0)
         try:
             due = [item for item in self._watched if item.due <= now]
             for watched in sorted(due, key=lambda item: item.due):
                 if watched in self._watched:  # another may have dropped it meanwhile
-                    watched.look(now)
+                    self._look(watched, now)
         finally:
             if self._watched:
                 self._set(min(item.due for item in self._watched))
+
+    def _look(self, watched: Watched, now: float) -> None:
+        try:
+            watched.look(now)
+        except BaseException:
+            self.drop(watched)  # it would still be due, for ever
+            raise

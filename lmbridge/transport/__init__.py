@@ -8,8 +8,9 @@ compression.
 Nothing here knows connections, keys or errors of ours: see :mod:`lmbridge.http`.
 """
 
-from lmbridge.transport.opening import Route
+from lmbridge.transport.faults import Broken, CannotConnect, ConnectTimedOut, Garbled
+from lmbridge.transport.opening import Proxy, Route
 from lmbridge.transport.pool import Pool
-from lmbridge.transport.wire import Broken, CannotConnect, ConnectTimedOut, Garbled, Response
+from lmbridge.transport.response import Response
 
-__all__ = ["Broken", "CannotConnect", "ConnectTimedOut", "Garbled", "Pool", "Response", "Route"]
+__all__ = ["Broken", "CannotConnect", "ConnectTimedOut", "Garbled", "Pool", "Proxy", "Response", "Route"]

@@ -6,18 +6,24 @@ import asyncio
 import ssl
 from typing import TYPE_CHECKING
 
+from lmbridge.transport.faults import Broken, CannotConnect
 from lmbridge.transport.opening import Route, open_wire
-from lmbridge.transport.wire import Broken
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from lmbridge.transport.wire import Response, Wire
+    from lmbridge.transport.response import Response
+    from lmbridge.transport.wire import Wire
 
 __all__ = ["Exchange", "Pool"]
 
 #: How long :meth:`Pool.close` waits for connections to end; aborted ones do at once.
 _CLOSE_SECONDS = 1.0
+#: What a connection is kept for less than the server says: its clock began before ours.
+_MARGIN_SECONDS = 1.0
+#: In such a time a loop has hardly missed anything. A connection that was idle for longer is looked at
+#: before it is used: the loop may have been busy while the server closed it.
+_NOTICED_SECONDS = 0.01
 
 
 class Pool:
@@ -25,7 +31,7 @@ class Pool:
 
     Args:
         loop: the one that it serves; nothing here may be used from elsewhere.
-        keepalive: seconds that an idle connection is kept.
+        keepalive: seconds that an idle connection is kept; less where the server keeps it for less.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, keepalive: float) -> None:
@@ -35,6 +41,7 @@ class Pool:
         self._open: set[Wire] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._tls: ssl.SSLContext | None = None
+        self._closed = False
 
     def exchange(
         self, route: Route, head: bytes, body: bytes | None, *, seconds: float, repeatable: bool = False
@@ -55,60 +62,80 @@ class Pool:
         return Exchange(self, route, head, body, seconds, repeatable=repeatable)
 
     async def take(self, route: Route, seconds: float) -> Wire:
-        """Return an idle connection, else a new one."""
-        if (wire := self.take_idle(route)) is not None:
-            return wire
+        """Return an idle connection, else a new one; errors as :meth:`open`."""
+        return self.take_idle(route) or await self.open(route, seconds)
+
+    async def open(self, route: Route, seconds: float) -> Wire:
+        """Return a new connection.
+
+        Raises:
+            ConnectTimedOut: it does not stand in time.
+            CannotConnect: it failed, or the pool is closed.
+        """
+        self._check_open()
         wire = await open_wire(route, self._tls_context, seconds, self._loop)
         self._open.add(wire)
         wire.ended.add_done_callback(lambda _: self._open.discard(wire))
+        try:
+            self._check_open()
+        except CannotConnect:
+            wire.abort()
+            raise
         return wire
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise CannotConnect("the pool was closed")
 
     def take_idle(self, route: Route) -> Wire | None:
         """Return the connection that was used last, if one can still be used."""
         idle = self._idle.get(route)
-        oldest = self._loop.time() - self._keepalive
+        now = self._loop.time()
         while idle:
             wire = idle.pop()
-            if wire.idle_since >= oldest and wire.usable:
+            noticed = now - wire.idle_since < _NOTICED_SECONDS
+            if wire.idle_until >= now and wire.usable and (noticed or wire.is_silent()):
                 return wire
             wire.abort()
         return None
 
     def give_back(self, route: Route, wire: Wire) -> None:
         """Keep a connection whose answer was read, and close any other."""
-        if not wire.usable:
+        told = wire.keepalive
+        seconds = self._keepalive if told is None else min(self._keepalive, told - _MARGIN_SECONDS)
+        if self._closed or seconds <= 0 or not wire.usable:
             wire.abort()
             return
         wire.used = True
-        wire.idle_since = self._loop.time()
+        wire.idle_since = now = self._loop.time()
+        wire.idle_until = now + seconds
         self._idle.setdefault(route, []).append(wire)
         if self._sweep is None:
-            self._sweep = self._loop.call_later(self._keepalive, self._close_old)
+            self._sweep = self._loop.call_at(wire.idle_until, self._close_old)
 
     def _close_old(self) -> None:
         """Close what was idle for too long; comes back while anything is."""
-        now = self._loop.time()
-        oldest = now - self._keepalive
-        left = {}
+        # A timer may come early by the resolution of the loop's clock, which is 16 ms on Windows.
+        now = self._loop.time() if self._sweep is None else max(self._loop.time(), self._sweep.when())
+        left: dict[Route, list[Wire]] = {}
         for route, wires in self._idle.items():
             for wire in wires:
-                if wire.idle_since < oldest or not wire.usable:
+                if wire.idle_until > now and wire.usable:
+                    left.setdefault(route, []).append(wire)
+                else:
                     wire.abort()
-            if kept := [wire for wire in wires if wire.idle_since >= oldest and wire.usable]:
-                left[route] = kept
         self._idle = left
-        first = min((wire.idle_since for wires in left.values() for wire in wires), default=None)
-        self._sweep = None if first is None else self._loop.call_at(first + self._keepalive, self._close_old)
+        first = min((wire.idle_until for wires in left.values() for wire in wires), default=None)
+        self._sweep = None if first is None else self._loop.call_at(first, self._close_old)
 
-    def _tls_context(self) -> ssl.SSLContext:
+    async def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
-            context = ssl.create_default_context()
-            context.set_alpn_protocols(["http/1.1"])
-            self._tls = context
+            self._tls = await asyncio.to_thread(_make_tls_context)
         return self._tls
 
     async def close(self) -> None:
-        """Close every connection and wait until they are gone."""
+        """Close every connection and wait until they are gone. Idempotent; nothing can be opened any more."""
+        self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
@@ -120,10 +147,17 @@ class Pool:
             await asyncio.wait([wire.ended for wire in wires], timeout=_CLOSE_SECONDS)
 
 
+def _make_tls_context() -> ssl.SSLContext:
+    """Read the certificates that this machine trusts; takes tens of milliseconds."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
 class Exchange:
     """A request and its answer; see :meth:`Pool.exchange`."""
 
-    __slots__ = ("_body", "_head", "_pool", "_repeatable", "_route", "_seconds", "_wire")
+    __slots__ = ("_body", "_head", "_pool", "_repeatable", "_response", "_route", "_seconds", "_wire")
 
     def __init__(
         self, pool: Pool, route: Route, head: bytes, body: bytes | None, seconds: float, *, repeatable: bool
@@ -137,14 +171,18 @@ class Exchange:
 
     async def __aenter__(self) -> Response:
         pool, route = self._pool, self._route
-        self._wire = wire = pool.take_idle(route) or await pool.take(route, self._seconds)
+        self._wire = wire = pool.take_idle(route) or await pool.open(route, self._seconds)
         try:
-            return await self._sent(wire)
+            response = await self._sent(wire)
         except Broken:
             if not (wire.used and self._repeatable):
                 raise
-        self._wire = wire = await pool.take(route, self._seconds)
-        return await self._sent(wire)
+            # A new one: the server may have dropped every connection that was kept.
+            self._wire = wire = await pool.open(route, self._seconds)
+            response = await self._sent(wire)
+        self._response = response
+        self._body = None  # it may hold pictures, and an answer takes minutes
+        return response
 
     async def _sent(self, wire: Wire) -> Response:
         try:
@@ -158,6 +196,7 @@ class Exchange:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         wire = self._wire
+        self._response.leave()
         if wire.at_end():
             self._pool.give_back(self._route, wire)
         else:

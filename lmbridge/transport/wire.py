@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import select
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Self
+from lmbridge.transport.faults import Broken, CannotConnect, Garbled
+from lmbridge.transport.response import Response
 
-__all__ = ["Broken", "CannotConnect", "ConnectTimedOut", "Garbled", "Response", "Wire"]
+if TYPE_CHECKING:
+    import socket
+
+__all__ = ["Wire"]
 
 #: A reader that is this many bytes behind makes the server wait.
 _HIGH_WATER = 1024 * 1024
 #: Most bytes in a row that are no part of a body: a head, chunk extensions, trailers.
 _HEAD_LIMIT = 256 * 1024
+#: Of a header that is repeated, all values together: joining more takes quadratic time.
+_REPEATED_LIMIT = 8 * 1024
 _NO_BODY = frozenset({204, 304})
-
-
-class Broken(ConnectionError):
-    """The connection ended before the answer did."""
-
-
-class Garbled(ConnectionError):
-    """What the server sent is no HTTP."""
-
-
-class CannotConnect(ConnectionError):
-    """No connection could be opened; the cause says why."""
-
-
-class ConnectTimedOut(CannotConnect):
-    """No connection could be opened in time."""
+_TIMEOUT = re.compile(r"(?<![\w-])timeout=(\d{1,6})\b", re.IGNORECASE | re.ASCII)
 
 
 class Wire(asyncio.Protocol):
@@ -61,6 +53,7 @@ class Wire(asyncio.Protocol):
         "_waiter",
         "ended",
         "idle_since",
+        "idle_until",
         "on_body",
         "used",
     )
@@ -76,7 +69,9 @@ class Wire(asyncio.Protocol):
         self._paused = False
         #: Whether an exchange went over it before.
         self.used = False
+        #: While nobody uses it: since when, and when it is too old, by the loop's clock.
         self.idle_since = 0.0
+        self.idle_until = 0.0
         #: Done when the connection is gone.
         self.ended: asyncio.Future[None] = loop.create_future()
         self._forget()
@@ -108,6 +103,7 @@ class Wire(asyncio.Protocol):
         try:
             self._parser.feed_data(data)  # type: ignore[union-attr]  # it goes with the connection
         except (HttpParserError, HttpParserUpgrade) as exc:
+            del blocks[self._end :]
             self._fail(Garbled(f"what the server sent is no HTTP ({exc})"))
             return
         if not self._reusable:
@@ -125,14 +121,25 @@ class Wire(asyncio.Protocol):
                 self._transport.pause_reading()  # type: ignore[union-attr]  # data comes from a transport
         self._wake()
 
+    def eof_received(self) -> None:
+        """Nothing more will come: wake whoever waits now, not when all of a large request is written."""
+        self._end_of_data(None)
+        self._reusable = False
+        self._wake()
+
+    def _end_of_data(self, exc: Exception | None) -> None:
+        if self._complete or self._error is not None:
+            return
+        if self._until_eof and exc is None:
+            self._complete = True
+            return
+        reason = f" ({type(exc).__name__})" if exc is not None else ""
+        self._error = Broken(f"the server closed the connection{reason}")
+        self._error.__cause__ = exc
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits."""
-        if self._until_eof and exc is None and self._error is None:
-            self._complete = True
-        elif not self._complete and self._error is None:
-            reason = f" ({type(exc).__name__})" if exc is not None else ""
-            self._error = Broken(f"the server closed the connection{reason}")
-            self._error.__cause__ = exc
+        self._end_of_data(exc)
         self._parser = self._transport = None
         if not self.ended.done():
             self.ended.set_result(None)
@@ -146,21 +153,24 @@ class Wire(asyncio.Protocol):
             key = name.decode("latin-1").lower()
             text = value.decode("latin-1")
             known = self._headers.get(key)
+            if known is not None and len(known) > _REPEATED_LIMIT:
+                raise ValueError(key)  # the parser makes it an error of its own
             self._headers[key] = text if known is None else f"{known}, {text}"
 
     def on_headers_complete(self) -> None:
         """Tell the status, unless it is only an interim one (100 Continue, 103 Early Hints)."""
+        if self._complete:
+            return  # an answer that nobody has asked for must not change the one before it
+        headers = self._headers
         status = self._parser.get_status_code()  # type: ignore[union-attr]  # it is the parser that calls
         if status < 200:
+            if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+                raise ValueError(status)  # the parser would give us its body as that of the answer
             self._headers = {}
             return
         self._status = status
-        coding = self._headers.get("transfer-encoding", "")
-        self._until_eof = (
-            "content-length" not in self._headers
-            and not coding.lower().endswith("chunked")
-            and status not in _NO_BODY
-        )
+        coding = headers.get("transfer-encoding", "").rpartition(",")[2].strip().lower()
+        self._until_eof = "content-length" not in headers and coding != "chunked" and status not in _NO_BODY
 
     def on_message_begin(self) -> None:
         """Notice an answer that nobody has asked for: its body is none of ours."""
@@ -178,26 +188,51 @@ class Wire(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether another exchange can begin."""
+        """Whether another exchange can begin.
+
+        Not if a server has answered before it had all of the request: many take what is left of it for the
+        next one.
+        """
         transport = self._transport
-        return transport is not None and not transport.is_closing() and self._reusable and self._complete
+        return (
+            self._complete
+            and self._reusable
+            and transport is not None
+            and not transport.is_closing()
+            and not transport.get_write_buffer_size()
+        )
+
+    @property
+    def keepalive(self) -> float | None:
+        """Seconds that the server says it keeps an idle connection (``Keep-Alive: timeout=5``)."""
+        told = self._headers.get("keep-alive")
+        return None if told is None else _timeout_of(told)
+
+    def is_silent(self) -> bool:
+        """Whether nothing waits in the socket, the server's end of the connection included.
+
+        A loop that was busy has not looked yet; what it would find makes the next request fail.
+        """
+        sock = None if self._transport is None else self._transport.get_extra_info("socket")
+        return sock is None or not _is_readable(sock)
 
     @property
     def transport(self) -> asyncio.Transport:
         """What carries the bytes.
 
         Raises:
-            Broken: it is gone.
+            CannotConnect: it is gone already.
         """
-        if self._transport is None:
-            raise Broken("the server closed the connection")
-        return self._transport
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise CannotConnect("the server closed the connection at once")
+        return transport
 
     def ask(self, head: bytes, body: bytes | None) -> None:
         """Begin an exchange. ``head`` ends with the empty line.
 
         Raises:
-            Broken: the connection is gone.
+            CannotConnect: the connection is gone; nothing was sent.
         """
         transport = self.transport
         self._blocks.clear()
@@ -217,7 +252,7 @@ class Wire(asyncio.Protocol):
         """
         while not self._status:
             if self._error is not None:
-                raise self._error
+                raise _again(self._error)
             await self._wait()
         return Response(self, self._status, self._headers)
 
@@ -233,7 +268,7 @@ class Wire(asyncio.Protocol):
             if self._complete:
                 return b""
             if self._error is not None:
-                raise self._error
+                raise _again(self._error)
             await self._wait()
         data = blocks[0] if len(blocks) == 1 else b"".join(blocks)
         blocks.clear()
@@ -250,10 +285,14 @@ class Wire(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close the connection now, whatever is under way."""
+        if not self._complete and self._error is None:
+            self._error = Broken("the connection was closed")  # this is no end of a body
         if self._transport is not None:
             self._transport.abort()
 
     async def _wait(self) -> None:
+        if self._waiter is not None:
+            raise RuntimeError("two tasks read the same answer")
         self._waiter = waiter = self._loop.create_future()
         try:
             await waiter
@@ -271,46 +310,22 @@ class Wire(asyncio.Protocol):
         self._wake()
 
 
-class Response:
-    """An answer whose body is still coming; iterate it for the body, in blocks as they arrive.
+def _again(error: ConnectionError) -> ConnectionError:
+    """Return a copy to raise: one that is kept and raised would keep every frame that it went through."""
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy
 
-    Attributes:
-        status: the HTTP status.
-        headers: by name in lower case; a repeated header's values are joined by commas.
-    """
 
-    __slots__ = ("_wire", "headers", "status")
+@lru_cache(maxsize=16)
+def _timeout_of(told: str) -> float | None:
+    found = _TIMEOUT.search(told)
+    return float(found[1]) if found else None
 
-    def __init__(self, wire: Wire, status: int, headers: Mapping[str, str]) -> None:
-        self._wire = wire
-        self.status = status
-        self.headers = headers
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        block = await self._wire.block()
-        if block:
-            return block
-        raise StopAsyncIteration
-
-    async def block(self) -> bytes:
-        """Wait for more of the body and return all that is there; empty at the end.
-
-        Raises:
-            Broken: the connection ended before the body did.
-            Garbled: what came is no HTTP.
-        """
-        return await self._wire.block()
-
-    async def read(self, limit: int) -> bytes:
-        """Return the rest of the body, or its first ``limit`` bytes; errors as :meth:`block`."""
-        body = bytearray()
-        while len(body) < limit and (block := await self._wire.block()):
-            body += block
-        return bytes(body[:limit])
-
-    def at_end(self) -> bool:
-        """Whether the body was read to its end, so that the connection serves the next request."""
-        return self._wire.at_end()
+def _is_readable(sock: socket.socket) -> bool:
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()  # has no limit for a socket's number
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import weakref
 from contextlib import asynccontextmanager
 
 import pytest
@@ -240,6 +241,116 @@ async def test_no_name_breaks_out_of_the_request_line(context_for, path, sent):
     async with serving(response("200 OK", b"{}")) as server:
         assert await get_json(context_for(server.url), path) == {}
     assert server.requests[0].startswith(f"GET {sent} HTTP/1.1\r\n".encode())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "X Y",
+        "X:Y",
+        "X-Y\r\nHost",
+        "\xd6",
+        "Content-Length",
+        "transfer-encoding",
+        "HOST",
+        "Expect",
+        "Upgrade",
+    ],
+)
+async def test_no_header_changes_where_a_request_ends_or_goes(context_for, name):
+    async with serving(response("200 OK", b"{}")) as server:
+        with pytest.raises(ConfigurationError, match="cannot be sent"):
+            await get_json(context_for(server.url), "/x", headers={name: "5"})
+    assert server.requests == []
+
+
+async def test_a_header_of_the_provider_takes_the_place_of_ours(context_for):
+    async with serving(response("200 OK", b"{}")) as server:
+        own = {"authorization": "Basic x", "CONTENT-TYPE": "text/x", "accept": "text/y"}
+        await post_json(context_for(server.url, api_key="sekret"), "/x", b"abc", headers=own)
+    lines = server.requests[0].lower().split(b"\r\n")
+    for name in (b"authorization", b"content-type", b"accept"):
+        assert [line for line in lines if line.startswith(name + b":")] == [
+            b"%b: %b" % (name, own[next(key for key in own if key.lower() == name.decode())].lower().encode())
+        ]
+
+
+@pytest.mark.parametrize(("method", "length"), [("GET", None), ("POST", 0), ("DELETE", 0)])
+async def test_a_request_without_a_body_says_so(context_for, method, length):
+    async with serving(response("200 OK", b"{}")) as server, request(context_for(server.url), method, "/x"):
+        pass
+    sent = server.requests[0]
+    assert (b"Content-Length: 0\r\n" in sent) is (length == 0)
+    assert b"Content-Type" not in sent  # some servers then want one
+
+
+@pytest.mark.parametrize("method", ["HEAD", "CONNECT", "get", "GET / HTTP/1.1\r\nX"])
+async def test_a_method_whose_answer_has_another_form_is_refused(context_for, method):
+    with pytest.raises(ValueError, match="requests are"):
+        await request(context_for("http://127.0.0.1:1"), method, "/x").__aenter__()
+
+
+async def test_a_zone_is_not_told_to_the_server(context_for, monkeypatch):
+    async with serving(response("200 OK", b"{}")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        await get_json(context_for("http://[fe80::1%eth0]:1234"), "/x")
+    assert b"Host: [fe80::1]:1234\r\n" in proxy.requests[0]
+
+
+async def test_a_key_and_a_proxy_that_change_are_seen(context_for, monkeypatch, unused_tcp_port):
+    host = "http://lmbridge.invalid:1234"
+    async with serving(response("200 OK", b"{}")) as one, serving(response("200 OK", b"{}")) as other:
+        for proxy, key in [(one, "first"), (other, "first"), (other, "second")]:
+            monkeypatch.setenv("http_proxy", proxy.url)
+            await get_json(context_for(host, api_key=key), "/x")
+        monkeypatch.setenv("no_proxy", "lmbridge.invalid")
+        with pytest.raises(ServerUnreachable):
+            await get_json(context_for(host), "/x")
+    keys = [[b"Bearer first" in sent for sent in proxy.requests] for proxy in (one, other)]
+    assert keys == [[True], [True, False]]
+
+
+@pytest.mark.parametrize("proxy", ["http://u:se/kret@p:1", "http://[u:sekret@p:1", "socks5://u:sekret@p:1"])
+async def test_a_proxy_that_cannot_be_used_is_named_by_its_variable_and_not_shown(
+    context_for, monkeypatch, proxy
+):
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(ConfigurationError) as caught:
+        await get_json(context_for("http://lmbridge.invalid"), "/x")
+    assert "HTTP_PROXY" in caught.value.hint
+    assert "kret" not in f"{caught.value} {caught.value!r}"
+
+
+async def test_a_proxy_that_is_not_there_is_named_without_its_password(
+    context_for, monkeypatch, unused_tcp_port
+):
+    monkeypatch.setenv("http_proxy", f"http://user:sekret@127.0.0.1:{unused_tcp_port}")
+    with pytest.raises(ServerUnreachable, match=f"through the proxy 127.0.0.1:{unused_tcp_port}") as caught:
+        await get_json(context_for("http://lmbridge.invalid"), "/x")
+    assert "no_proxy" in caught.value.hint
+    assert "sekret" not in f"{caught.value} {caught.value!r}"
+
+
+async def test_a_proxy_that_hangs_up_is_no_missing_host(context_for, monkeypatch):
+    async with serving(b"") as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        with pytest.raises(ServerUnreachable, match="closed the connection") as caught:
+            await post_json(context_for("https://lmbridge.invalid"), "/x", {})
+    assert caught.value.sent is False
+
+
+async def test_a_body_is_let_go_once_it_is_sent(context_for):
+    class Body(dict):
+        pass
+
+    body = Body(a=1)
+    there = weakref.ref(body)
+    async with serving(response("200 OK", b"{}")) as server:
+        asked = request(context_for(server.url), "POST", "/x", body=body)
+        del body
+        async with asked:
+            assert there() is None
 
 
 def test_refused_certificates_are_not_tried_again():

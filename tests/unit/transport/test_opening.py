@@ -6,7 +6,7 @@ import ssl
 import pytest
 import trustme
 
-from lmbridge.transport import CannotConnect, ConnectTimedOut, Route
+from lmbridge.transport import CannotConnect, ConnectTimedOut, Proxy, Route
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -42,7 +42,7 @@ async def relay(reader, writer):
         writer.close()
 
 
-class Proxy:
+class Forwarding:
     """An HTTP proxy for CONNECT, or one that refuses."""
 
     def __init__(self, refuse: bool = False) -> None:
@@ -65,7 +65,7 @@ class Proxy:
 
 @pytest.fixture
 async def proxy():
-    made = Proxy()
+    made = Forwarding()
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     made.url = f"http://us%65r:pa%3Ass@127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
@@ -123,7 +123,7 @@ async def test_a_server_that_takes_the_connection_and_says_no_word_of_tls(pool):
 
 async def test_tls_through_a_proxy(serving, get, tls, trusted, proxy):
     async with serving(OK, ssl=tls) as server:
-        route = Route("127.0.0.1", server.route.port, secure=True, proxy=proxy.url)
+        route = Route("127.0.0.1", server.route.port, secure=True, proxy=Proxy.parse(proxy.url))
         for _ in range(2):
             assert (await get(route))[2] == b"ok"
     (head,) = proxy.heads
@@ -134,17 +134,44 @@ async def test_tls_through_a_proxy(serving, get, tls, trusted, proxy):
 async def test_a_proxy_that_refuses_is_told_with_its_status(get, proxy):
     proxy.refuse = True
     with pytest.raises(CannotConnect, match="407"):
-        await get(Route("192.0.2.1", 443, secure=True, proxy=proxy.url))
+        await get(Route("192.0.2.1", 443, secure=True, proxy=Proxy.parse(proxy.url)))
 
 
-@pytest.mark.parametrize("address", ["socks5://127.0.0.1:1080", "127.0.0.1:8080"])
-async def test_a_proxy_of_another_kind_is_refused(get, address):
-    with pytest.raises(CannotConnect, match="only http and https"):
-        await get(Route("192.0.2.1", 80, proxy=address))
+@pytest.mark.parametrize("address", ["socks5://127.0.0.1:1080", "http://", ""])
+def test_a_proxy_of_another_kind_is_refused(address):
+    with pytest.raises(ValueError, match="only http and https"):
+        Proxy.parse(address)
+
+
+@pytest.mark.parametrize("address", ["http://u:se/kret@p:1", "http://[u:sekret@p:1", "http://u@p:sekret"])
+def test_a_proxy_that_cannot_be_read_is_not_shown(address):
+    with pytest.raises(ValueError, match="cannot be read") as caught:
+        Proxy.parse(address)
+    assert "se" not in str(caught.value).replace("the address of the proxy", "")
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("address", "netloc", "secure"),
+    [
+        ("proxy.example", "proxy.example:80", False),
+        ("proxy.example:3128", "proxy.example:3128", False),
+        ("u:p@127.0.0.1:8080", "127.0.0.1:8080", False),
+        ("https://[::1]", "[::1]:443", True),
+        ("HTTP://Proxy:1/", "proxy:1", False),
+    ],
+)
+def test_a_proxy_may_be_written_in_any_usual_form(address, netloc, secure):
+    proxy = Proxy.parse(address)
+    assert (proxy.netloc, proxy.secure) == (netloc, secure)
 
 
 def test_a_password_is_not_shown():
-    assert "sekret" not in repr(Route("h", 1, proxy="http://u:sekret@p:1"))
+    proxy = Proxy.parse("http://us%65r:sekret@p:1")
+    route = Route("h", 1, proxy=proxy)
+    assert proxy.authorization == "Basic dXNlcjpzZWtyZXQ="
+    assert "sekret" not in f"{proxy} {route}"
+    assert proxy.authorization.removeprefix("Basic ") not in f"{proxy!r} {route!r}"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

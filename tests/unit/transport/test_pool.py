@@ -1,10 +1,13 @@
 """Connections are used again, given up in time, and closed."""
 
 import asyncio
+import socket
+import threading
+import time
 
 import pytest
 
-from lmbridge.transport import Broken, Pool
+from lmbridge.transport import Broken, CannotConnect, Pool, Route
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HEAD = b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
@@ -135,3 +138,79 @@ async def test_a_large_body_arrives_whole(serving, pool):
     async with serving(OK) as server, pool.exchange(server.route, head, body, seconds=10) as response:
         assert await response.read(10) == b"ok"
     assert server.requests == [head + body]
+
+
+async def test_a_connection_that_is_opened_while_the_pool_closes_does_not_survive(serving, pool):
+    async with serving(OK) as server:
+        opening = asyncio.create_task(pool.take(server.route, 10))
+        await asyncio.sleep(0)
+        await pool.close()
+        with pytest.raises(CannotConnect, match="closed"):
+            await opening
+        await asyncio.wait_for(server.gone.wait(), 10)
+        await pool.close()
+
+
+async def test_a_closed_pool_opens_and_keeps_nothing(serving, get, pool):
+    async with serving(OK) as server:
+        head = b"GET / HTTP/1.1\r\n\r\n"
+        exchange = pool.exchange(server.route, head, None, seconds=10)
+        response = await exchange.__aenter__()
+        assert await response.read(10) == b"ok"
+        pool._closed = True  # as while it waits for its connections to end
+        await exchange.__aexit__(None, None, None)
+        await asyncio.wait_for(server.gone.wait(), 10)
+        with pytest.raises(CannotConnect, match="closed"):
+            await get(server.route)
+    assert server.connections == 1
+
+
+async def test_a_server_that_lost_every_connection_is_connected_to_anew(serving, get, pool):
+    forgetful = Forgetful()
+    async with serving(forgetful) as server:
+        exchanges = [pool.exchange(server.route, HEAD, None, seconds=10) for _ in range(3)]
+        for exchange in exchanges:
+            assert await (await exchange.__aenter__()).read(10) == b"ok"
+        for exchange in exchanges:
+            await exchange.__aexit__(None, None, None)
+        assert (await get(server.route))[2] == b"ok"
+    assert server.connections == 4
+
+
+@pytest.mark.parametrize(("told", "connections"), [(b"timeout=1", 2), (b"timeout=0", 2), (b"timeout=60", 1)])
+async def test_a_server_says_for_how_long_it_keeps_a_connection(serving, get, told, connections):
+    async with serving(OK.replace(b"OK\r\n", b"OK\r\nKeep-Alive: %b\r\n" % told)) as server:
+        for _ in range(2):
+            assert (await get(server.route, repeatable=False))[2] == b"ok"
+    assert server.connections == connections
+
+
+class Blocking:
+    """A server in a thread, which closes its first connection when it is told to, and says when it has."""
+
+    def __init__(self) -> None:
+        self.close, self.closed = threading.Event(), threading.Event()
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self) -> None:
+        for _ in range(2):
+            sock, _ = self.listening.accept()
+            with sock:
+                sock.recv(65536)
+                sock.sendall(OK)
+                self.close.wait(30)
+            self.closed.set()
+        self.listening.close()
+
+
+async def test_what_a_busy_loop_has_not_noticed_is_looked_for(get):
+    server = Blocking()
+    server.thread.start()
+    route = Route("127.0.0.1", server.listening.getsockname()[1])
+    assert (await get(route, repeatable=False))[2] == b"ok"
+    server.close.set()
+    server.closed.wait(30)  # the loop cannot see that the server closes
+    time.sleep(0.05)  # noqa: ASYNC251 - nor do anything else
+    assert (await get(route, repeatable=False))[2] == b"ok"
+    server.thread.join(30)
