@@ -193,6 +193,12 @@ def _install_acme(folder: Path) -> Path:
     return folder
 
 
+def _frontend() -> list[str]:
+    """Another page than the one that ComfyUI brings, if ``COMFYUI_FRONTEND`` names its folder."""
+    named = os.environ.get("COMFYUI_FRONTEND")
+    return ["--front-end-root", named] if named else []
+
+
 def _prepared(base: Path) -> None:
     for name in ("custom_nodes", "user", "input", "output", "models"):
         (base / name).mkdir(parents=True)
@@ -215,6 +221,7 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
                 os.environ.get("COMFYUI_PYTHON", sys.executable),
                 *("main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch"),
                 *("--base-directory", str(base), "--database-url", "sqlite:///:memory:"),
+                *_frontend(),
             ],
             cwd=checkout,
             env=_environment(emulator.url) | {"PYTHONPATH": str(_install_acme(base / "site-packages"))},
