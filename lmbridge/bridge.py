@@ -256,7 +256,6 @@ class Bridge:
         wanted = LoadRequest(model=request) if isinstance(request, str) else request
         resolved, _ = await self._resolve(connection)
         self._catalogue.forget(resolved.identity)
-
         call = object()
 
         def report(progress: Progress) -> None:
@@ -265,12 +264,14 @@ class Bridge:
                 on_progress(progress)
 
         try:
-            return await load(self._operation(resolved), wanted, report)
+            instance = await load(self._operation(resolved), wanted, report)
         except ModelLoadFailed:
             ledger().failed(resolved, wanted.model)
             raise
         finally:
             self._catalogue.forget(resolved.identity)
+        ledger().arrived(resolved, wanted.model)
+        return instance
 
     async def unload_model(self, connection: str, request: UnloadRequest | str) -> tuple[str, ...]:
         """Unload a copy, or all copies of a model; return their ids once the server has confirmed."""
@@ -290,14 +291,12 @@ class Bridge:
         *,
         timeout: float = RELEASE_SECONDS,  # noqa: ASYNC109
     ) -> tuple[str, ...]:
-        """Unload what this process had the server load, through whichever connection, and nothing else.
+        """Unload what this process had the server load; return the copies' ids once it has confirmed.
 
         Args:
             connection: name of the connection.
             model: only this one; default all.
             timeout: seconds to wait for loads that are still under way, to undo them.
-
-        Returns: the ids of the copies, once the server has confirmed.
         """
         resolved, _ = await self._resolve(connection)
         listing = partial(self._catalogue.list, resolved, LISTING_SECONDS)

@@ -61,6 +61,7 @@ class Plan:
         notes: adaptations that were made beforehand.
         improve: adds to an error what only the bridge knows (near matches of a model's name).
         loading: told at each report that the server loads a model.
+        loaded: told once when it has begun to answer.
     """
 
     request: Request
@@ -70,6 +71,7 @@ class Plan:
     notes: Sequence[str]
     improve: Callable[[LMBridgeError], Awaitable[None]]
     loading: Callable[[], None]
+    loaded: Callable[[], None]
     connection: Connection
     cooperative: bool
 
@@ -350,6 +352,7 @@ class Call:
         if not self._first:
             self._first = self._watchdog.last
             self._watchdog.answering()
+            self._plan.loaded()
         self._answered = answered
 
     def _wrong(self, value: object, expected: str) -> NoReturn:

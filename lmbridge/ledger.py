@@ -84,6 +84,13 @@ class Ledger:
             if entry is None or not entry.loading or entry.by is not by:
                 here[model] = _Entry(connection.name, model, by, self._clock(), next(self._numbers))
 
+    def arrived(self, connection: Connection, model: str) -> None:
+        """The server has ``model`` in its memory: it works with it."""
+        with self._lock:
+            entry = self._entries.get(_place(connection), {}).get(model)
+            if entry is not None:
+                entry.loading = False
+
     def failed(self, connection: Connection, model: str) -> None:
         """The load of ``model`` came to nothing."""
         with self._lock:

@@ -100,6 +100,7 @@ class Planner:
             notes=terms.notes,
             improve=lambda error: self._improve(connection, request, error, resources),
             loading=partial(self._loading, connection, request, object()),
+            loaded=partial(ledger().arrived, connection, request.model or ""),
             connection=connection,
             cooperative=info.cooperative and not self._plugins.has_middleware,
         )

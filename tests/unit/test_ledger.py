@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+import lmbridge.ledger
 from lmbridge.bridge import Bridge
 from lmbridge.catalog import LoadedInstance, Model
 from lmbridge.chat import Message, Request
@@ -61,6 +62,19 @@ def test_what_the_server_dropped_is_no_longer_ours(make_connection: Callable[...
     assert ledger.models(there) == ()
     ledger.reconcile(there, [listed(LLM, LLM)])  # somebody else loads it again
     assert ledger.models(there) == ()
+
+
+async def test_a_model_that_has_answered_is_loaded_without_any_list(
+    bridge: Bridge, lmstudio_emulator: Emulator
+) -> None:
+    ledger = lmbridge.ledger.ledger()
+    await bridge.generate("lmstudio-rest", asking(LLM))
+    assert [item.loading for item in ledger.all()] == [False]
+    lmstudio_emulator.unload(LLM)  # by its owner
+    await bridge.list_models("lmstudio-rest")
+    assert ledger.all() == ()
+    await bridge.load_model("lmstudio-rest", LLM)
+    assert [item.loading for item in ledger.all()] == [False]
 
 
 def test_a_list_that_cannot_tell_changes_nothing(make_connection: Callable[..., Connection]) -> None:
