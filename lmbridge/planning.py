@@ -34,7 +34,9 @@ __all__ = ["Planner", "slots"]
 
 #: Kinds of requests whose terms are remembered.
 _REMEMBERED = 256
-_told = msgspec.json.Encoder().encode
+#: Most bytes of options that are remembered: ``extra`` may be of any size.
+_LONGEST = 4096
+_told = msgspec.msgpack.Encoder().encode
 
 
 class Planner:
@@ -135,13 +137,15 @@ class Planner:
     ) -> _Terms:
         """Return on what terms the request can be made; worked out once for requests of the same kind."""
         key: Hashable = None
-        # As JSON, because True and 1 are equal and only one of them is a number of tokens.
+        # Encoded, because True and 1 are equal and only one of them is a number of tokens; not as JSON, which
+        # writes bytes as a text and what is no number as null.
         with suppress(TypeError, ValueError, OverflowError, RecursionError):
             told = _told((request.options, request.timeouts))
-            key = connection.identity, features, request.model, request.on_unsupported, told
-            known = self._known.get(key)
-            if known is not None and known.models is models:
-                return known
+            if len(told) <= _LONGEST:
+                key = connection, features, request.model, request.on_unsupported, told
+                known = self._known.get(key)
+                if known is not None and known.models is models and known.info is info:
+                    return known
         terms = _terms(connection, info, request, features, models)
         if terms.turns is not None:
             terms.turns.remember(self._catalogue, connection.identity)
@@ -179,36 +183,41 @@ class _Terms:
     """What connection, provider and server make of requests that differ only in their content.
 
     Attributes:
+        info: of the provider, and
         models: the listing that this rests on.
         listed: what it says of the model.
         model: the model's name.
-        options: what is sent.
+        changes: options that are sent with another value. Not all options: they hold mappings, which belong
+            to whoever gave them and may change.
         notes: adaptations that were made.
         timeouts: the clocks, all filled in.
-        limiters: slots to take.
+        limits: slots to take, and how many there are.
         turns: the turns of the server's requests, where a load may cost another model its place.
     """
 
+    info: ProviderInfo
     models: tuple[Model, ...]
     listed: Model | None
     model: str | None
-    options: Options
+    changes: Mapping[str, object]
     notes: tuple[str, ...]
     timeouts: Timeouts
-    limiters: Sequence[Limiter]
+    limits: Sequence[tuple[Limiter, int | None]]
     turns: Turns | None
 
     def slots(self) -> Sequence[Limiter | Turn]:
         """Return what a call has to hold while it runs, in the order in which it takes it."""
+        limiters = _sized(self.limits)  # a call of another model of the same server may have resized them
         if self.turns is None or self.listed is None:
-            return self.limiters
-        return [self.turns.turn(self.listed.id, loads=not self.listed.loaded), *self.limiters]
+            return limiters
+        return [self.turns.turn(self.listed.id, loads=not self.listed.loaded), *limiters]
 
     def applied(self, request: Request) -> Request:
         """Return the request as the provider gets it."""
-        if request.model == self.model and request.options == self.options:
+        if request.model == self.model and not self.changes:
             return request
-        return request.replace(model=self.model, options=self.options)
+        options = msgspec.structs.replace(request.options, **self.changes)
+        return request.replace(model=self.model, options=options)
 
 
 def _terms(
@@ -221,17 +230,23 @@ def _terms(
     explicit = request.options.explicit()
     validate_options(explicit, request.timeouts)
     request, listed = _with_model(request, models)
-    request, notes = adapt(request, info, listed, features, explicit)
+    adapted, notes = adapt(request, info, listed, features, explicit)
     return _Terms(
+        info=info,
         models=models,
         listed=listed,
-        model=request.model,
-        options=request.options,
+        model=adapted.model,
+        changes=_changes(request.options, adapted.options),
         notes=notes,
         timeouts=_merged(request.timeouts, connection.timeouts),
-        limiters=slots(connection, info, listed, images="images" in features),
+        limits=_limits(connection, info, listed, images="images" in features),
         turns=_turns_of(connection, listed),
     )
+
+
+def _changes(given: Options, sent: Options) -> dict[str, object]:
+    fields = given.__struct_fields__
+    return {name: getattr(sent, name) for name in fields if getattr(sent, name) is not getattr(given, name)}
 
 
 def _turns_of(connection: Connection, listed: Model | None) -> Turns | None:
@@ -256,17 +271,27 @@ def slots(connection: Connection, info: ProviderInfo, model: Model | None, *, im
 
     The limit is the connection's own, else what the server says that it works on at once, else none.
     """
+    return _sized(_limits(connection, info, model, images=images))
+
+
+def _sized(limits: Sequence[tuple[Limiter, int | None]]) -> list[Limiter]:
+    for limit, told in limits:
+        if told:
+            limit.resize(told)
+    return [limit for limit, _ in limits]
+
+
+def _limits(
+    connection: Connection, info: ProviderInfo, model: Model | None, *, images: bool
+) -> list[tuple[Limiter, int | None]]:
+    """Return the slots that a call takes, each with how many there are, ``None`` if nobody tells."""
     place: Hashable = (connection.name, connection.base_url)
-    every = limiter(("calls", place))
     told = connection.max_concurrency or (model.parallel if model else None)
-    if told:
-        every.resize(told)
+    every = limiter(("calls", place)), told
     with_images = (model.image_concurrency if model else None) or info.image_concurrency
     if not images or with_images is None or connection.max_concurrency:
         return [every]
-    first = limiter(("images", place))
-    first.resize(with_images)
-    return [first, every]
+    return [(limiter(("images", place)), with_images), every]
 
 
 def _encode(request: Request, connection: Connection) -> None:
