@@ -32,27 +32,34 @@ _POLL_SECONDS = 0.25
 _BUSY_SECONDS = 600.0
 
 
-async def unload(leaving: Leaving) -> list[str]:
-    """Unload, and return one note for each model that could not be."""
+def unload(leaving: Leaving) -> Coroutine[Any, Any, list[str]]:
+    """Unload, and return one note for each model that could not be.
+
+    What is loaded after this call belongs to a later prompt, and stays.
+    """
+    return _unload_all(leaving, ledger().newest)
+
+
+async def _unload_all(leaving: Leaving, newest: int) -> list[str]:
     notes: list[str] = []
     for use, (mode, names) in leaving.items():
         for name in sorted(names):
             try:
-                await _unload(use.connection, name, everything=mode == UNLOAD)
+                await _unload(use.connection, name, newest, everything=mode == UNLOAD)
             except LMBridgeError as error:
                 remember(error)
                 notes.append(f"{name} could not be unloaded: {sentence(error)}")
     return notes
 
 
-async def _unload(connection: str, model: str, *, everything: bool) -> None:
+async def _unload(connection: str, model: str, newest: int, *, everything: bool) -> None:
     bridge = (await asyncio.to_thread(service.open)).bridge
     await _wait_until_idle(connection, model)
     try:
-        if everything:
+        if not everything:
+            await bridge.release(connection, model, newest=newest)
+        elif not any(item.model == model and item.number > newest for item in ledger().all()):
             await bridge.unload_model(connection, model)
-        else:
-            await bridge.release(connection, model)
     except ModelNotFound:
         _log.debug("%s has left %s by itself", model, connection)
 

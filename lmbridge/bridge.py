@@ -290,6 +290,7 @@ class Bridge:
         model: str | None = None,
         *,
         timeout: float = RELEASE_SECONDS,  # noqa: ASYNC109
+        newest: int | None = None,
     ) -> tuple[str, ...]:
         """Unload what this process had the server load; return the copies' ids once it has confirmed.
 
@@ -297,17 +298,17 @@ class Bridge:
             connection: name of the connection.
             model: only this one; default all.
             timeout: seconds to wait for loads that are still under way, to undo them.
+            newest: only loads up to this number (:attr:`lmbridge.ledger.Ledger.newest`).
         """
         resolved, _ = await self._resolve(connection)
         listing = partial(self._catalogue.list, resolved, LISTING_SECONDS)
-        return await release(resolved, model, listing, partial(self.unload_model, connection), timeout)
+        unload = partial(self.unload_model, connection)
+        return await release(resolved, model, listing, unload, seconds=timeout, newest=newest)
 
     async def download_model(self, connection: str, request: DownloadRequest) -> DownloadStatus:
         """Start a download onto the server, or ask how far it is."""
         resolved, _ = await self._resolve(connection)
         return cast("DownloadStatus", await self._ask("download_model", resolved, request))
-
-    # -- the rest --------------------------------------------------------------------------------------
 
     async def embed(self, connection: str, request: EmbedRequest) -> Embeddings:
         """Turn texts into vectors."""
@@ -368,8 +369,6 @@ class Bridge:
     def _operation(self, connection: Connection, clocks: Timeouts | None = None) -> Operation:
         plugins = cast("Plugins", self._plugins)
         return Operation(plugins, connection, self._here(), clocks or connection.timeouts)
-
-    # -- resources -------------------------------------------------------------------------------------
 
     def _here(self) -> LoopResources:
         loop = asyncio.get_running_loop()

@@ -8,7 +8,6 @@ somebody else is taken for ours until the server's list has been seen without it
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 import time
@@ -68,7 +67,7 @@ class Ledger:
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: dict[Hashable, dict[str, _Entry]] = {}
-        self._numbers = itertools.count(1)
+        self._newest = 0
 
     def began(self, connection: Connection, model: str, by: object = None) -> None:
         """A request of ours makes the server load ``model``, or waits for its load.
@@ -82,7 +81,13 @@ class Ledger:
             here = self._entries.setdefault(_place(connection), {})
             entry = here.get(model)
             if entry is None or not entry.loading or entry.by is not by:
-                here[model] = _Entry(connection.name, model, by, self._clock(), next(self._numbers))
+                self._newest += 1
+                here[model] = _Entry(connection.name, model, by, self._clock(), self._newest)
+
+    @property
+    def newest(self) -> int:
+        """Number of the load that began last; 0: none has."""
+        return self._newest
 
     def arrived(self, connection: Connection, model: str) -> None:
         """The server has ``model`` in its memory: it works with it."""

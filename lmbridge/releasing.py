@@ -27,7 +27,9 @@ async def release(
     model: str | None,
     listing: Callable[[], Awaitable[Sequence[Model]]],
     unload: Callable[[str], Awaitable[Sequence[str]]],
+    *,
     seconds: float,
+    newest: int | None = None,
 ) -> tuple[str, ...]:
     """Unload the models of one server that are ours, and return the ids of the copies.
 
@@ -40,11 +42,13 @@ async def release(
         listing: asks the server what it has, which also brings the ledger up to date.
         unload: unloads a model, and returns once the server has confirmed.
         seconds: for loads that are still under way.
+        newest: only loads up to this number (:attr:`lmbridge.ledger.Ledger.newest`); default all so far.
 
     Raises:
         LMBridgeError: the server did not answer, or kept a model; the others are unloaded all the same.
     """
-    numbers = {item.number for item in ledger().models(connection)}
+    newest = ledger().newest if newest is None else newest
+    numbers = {item.number for item in ledger().models(connection) if item.number <= newest}
     if not numbers:
         return ()
     deadline = asyncio.get_running_loop().time() + seconds
