@@ -194,6 +194,16 @@ async def test_a_load_for_which_another_request_waits_by_now_is_left_alone(
     assert [copy.model.key for copy in lmstudio_emulator.instances] == [LLM]
 
 
+async def test_only_loads_that_had_begun_by_then_are_released(
+    bridge: Bridge, lmstudio_emulator: Emulator
+) -> None:
+    before = lmbridge.ledger.ledger().newest
+    await bridge.generate("lmstudio-rest", asking(LLM))
+    assert await bridge.release("lmstudio-rest", newest=before) == ()
+    assert [copy.model.key for copy in lmstudio_emulator.instances] == [LLM]
+    assert await bridge.release("lmstudio-rest", newest=lmbridge.ledger.ledger().newest) == (LLM,)
+
+
 async def test_a_load_that_failed_is_not_waited_for(bridge: Bridge, lmstudio_emulator: Emulator) -> None:
     lmstudio_emulator.configure(load_failure=True)
     with pytest.raises(ModelLoadFailed):
