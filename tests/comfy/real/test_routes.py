@@ -30,7 +30,7 @@ async def test_models_tell_what_they_can(page: Any) -> None:
     gone = await page.get("/lmbridge/models?connection=gone")
     assert gone["models"] == []
     assert gone["error"]["message"]
-    unknown = await page.get("/lmbridge/models?connection=acme")
+    unknown = await page.get("/lmbridge/models?connection=nobody")
     assert "lmstudio-rest" in unknown["error"]["hint"]
 
 
