@@ -21,6 +21,7 @@ sys.argv = ["main.py", "--cpu"]
 sys.path.insert(0, ".")
 import comfy.options
 comfy.options.enable_args_parsing()
+import utils.extra_config
 import folder_paths, nodes, execution, server
 from comfy import model_management
 from comfy_api.latest import ComfyAPI, ComfyExtension, io
