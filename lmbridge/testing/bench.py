@@ -113,7 +113,7 @@ class Bench:
         except TimeoutError as exc:
             if type(exc) is not TimeoutError:
                 raise  # a clock of the bridge
-            sentence = f"the call was not over after {seconds:g} s; {exc or self.server.describe()}"
+            sentence = f"the call was not over after {seconds:g} s; {str(exc) or self.server.describe()}"
             raise AssertionError(sentence) from exc
 
     def answers(self) -> tuple[Asked, ...]:

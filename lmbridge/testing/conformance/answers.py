@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +29,7 @@ from lmbridge.testing.turns import TALK, THOUGHT, USE, Turn
 
 if TYPE_CHECKING:
     from lmbridge.bridge import Bridge
+    from lmbridge.testing.server import FaultServer
 
 __all__ = ["Answers"]
 
@@ -40,6 +42,10 @@ _EVENTS = (Progress, ReasoningDelta, TextDelta, ToolCallDelta, ToolResult, Usage
 def _stream(bench: Bench, turn: Turn) -> list[Event]:
     request = bench.expect(turn)
     return bench.run(lambda bridge: collect(bridge, request))
+
+
+def _went_on(server: FaultServer, call: asyncio.Future[Result], hung: int) -> bool:
+    return server.hung > hung or call.done()
 
 
 def _same(one: Result, other: Result) -> list[str]:
@@ -97,9 +103,9 @@ class Answers(Base):
             call = asyncio.ensure_future(bridge.generate(CONNECTION, request))
             call.add_done_callback(lambda _: server.look())
             for place in _CUTS:
-                hung = server.hung
+                went_on = partial(_went_on, server, call, server.hung)
                 server.release(then=Fault.hang(at=place, route=self.answer_route))
-                await server.until(lambda hung=hung: server.hung > hung or call.done(), self.patience)
+                await server.until(went_on, self.patience)
                 for _ in range(_TURNS):  # what was sent before is read meanwhile
                     await asyncio.sleep(0)
             server.release()

@@ -62,13 +62,10 @@ class Loops(Base):
                 raise AssertionError(f"two loops at once wait for each other: {exc}") from exc
             finally:
                 server.release()
-            texts = []
-            for answer in await asyncio.gather(*answers, return_exceptions=True):
-                if isinstance(answer, BaseException):
-                    sentence = f"in two loops at once the provider fails: {answer!r}"
-                    raise AssertionError(sentence) from answer  # noqa: TRY004 - the test fails
-                texts.append(answer)
-            return texts
+            try:
+                return await asyncio.gather(*answers)
+            except Exception as exc:
+                raise AssertionError(f"in two loops at once the provider fails: {exc!r}") from exc
 
         texts = bench.run(main, bridge=bridge)
         check(texts == ["".join(TALK.text)] * 2, f"in two loops at once it answers {texts}")
