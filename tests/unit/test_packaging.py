@@ -71,5 +71,5 @@ def test_the_sdist_can_build_and_test_itself(built):
     assert set().union(*({f"providers/{n}" for n in sources(p)} for p in PACKAGES - {"lmbridge"})) <= names
     assert sources("lmbridge") <= names
     hidden = {part for name in names for part in name.split("/") if part.startswith(".")}
-    assert hidden <= {".gitignore", ".pre-commit-config.yaml"}, "caches and environments stay at home"
+    assert hidden <= {".gitignore", ".npmrc", ".pre-commit-config.yaml"}, "caches stay at home"
     assert not [name for name in names if "__pycache__" in name]
