@@ -197,7 +197,9 @@ async def make_stand(make_bridge: Callable[..., lmbridge.Bridge]) -> AsyncIterat
 
 
 def connections_to(url: str, **fields: Any) -> dict[str, dict[str, Any]]:
-    return {name: {"provider": provider, "base_url": url, **fields} for name, provider in CONNECTIONS.items()}
+    # A connection is slow to stand on a machine that tests keep busy.
+    common = {"base_url": url, "connect_timeout": 30.0, **fields}
+    return {name: {"provider": provider, **common} for name, provider in CONNECTIONS.items()}
 
 
 @pytest.fixture
