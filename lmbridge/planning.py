@@ -142,9 +142,9 @@ class Planner:
         with suppress(TypeError, ValueError, OverflowError, RecursionError):
             told = _told((request.options, request.timeouts))
             if len(told) <= _LONGEST:
-                key = connection, features, request.model, request.on_unsupported, told
+                key = connection.identity, features, request.model, request.on_unsupported, told
                 known = self._known.get(key)
-                if known is not None and known.models is models and known.info is info:
+                if known is not None and known.rests_on(connection, info, models):
                     return known
         terms = _terms(connection, info, request, features, models)
         if terms.turns is not None:
@@ -183,8 +183,9 @@ class _Terms:
     """What connection, provider and server make of requests that differ only in their content.
 
     Attributes:
-        info: of the provider, and
-        models: the listing that this rests on.
+        connection: for which this holds, with
+        info: of its provider, and
+        models: its listing.
         listed: what it says of the model.
         model: the model's name.
         changes: options that are sent with another value. Not all options: they hold mappings, which belong
@@ -195,6 +196,7 @@ class _Terms:
         turns: the turns of the server's requests, where a load may cost another model its place.
     """
 
+    connection: Connection
     info: ProviderInfo
     models: tuple[Model, ...]
     listed: Model | None
@@ -204,6 +206,10 @@ class _Terms:
     timeouts: Timeouts
     limits: Sequence[tuple[Limiter, int | None]]
     turns: Turns | None
+
+    def rests_on(self, connection: Connection, info: ProviderInfo, models: tuple[Model, ...]) -> bool:
+        """Whether these are the terms of the same things, and not only of things with the same names."""
+        return self.models is models and self.connection is connection and self.info is info
 
     def slots(self) -> Sequence[Limiter | Turn]:
         """Return what a call has to hold while it runs, in the order in which it takes it."""
@@ -232,6 +238,7 @@ def _terms(
     request, listed = _with_model(request, models)
     adapted, notes = adapt(request, info, listed, features, explicit)
     return _Terms(
+        connection=connection,
         info=info,
         models=models,
         listed=listed,

@@ -18,11 +18,13 @@ class Server:
         self._respond = respond
         self.requests: list[bytes] = []
         self.connections = 0
+        self.writers: list[asyncio.StreamWriter] = []
         self.gone = asyncio.Event()
         self.route = Route("127.0.0.1", 0)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writers.append(writer)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -58,6 +60,8 @@ def serving():
         server.route = Route("127.0.0.1", listening.sockets[0].getsockname()[1], secure="ssl" in how)
         async with listening:
             yield server
+            for writer in server.writers:  # from Python 3.12 on a server waits for its connections
+                writer.close()
 
     return serve
 
