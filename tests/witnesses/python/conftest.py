@@ -1,6 +1,7 @@
 """Emulators for the official Python clients, and what all tests of these clients do."""
 
 import inspect
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -9,6 +10,13 @@ import pytest
 import pytest_asyncio
 
 from lmbridge.emulator import Emulator
+
+
+@pytest.fixture(autouse=True)
+def whole_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A witness is the client as it is, without the filter that our provider may have put on its log."""
+    for name in ("AsyncWebsocketHandler", "_AsyncLMStudioWebsocket"):
+        monkeypatch.setattr(logging.getLogger(name), "filters", [])
 
 
 @pytest_asyncio.fixture
