@@ -141,7 +141,8 @@ async def _guarded(request: web.Request, handler: Handler, *, upgrade: bool) -> 
             return await unknown_route(request)
         if admin.concerns(request.path):  # it is switched off: there is no such thing
             return await unknown_route(request)
-        if allowed := cors.preflight(request, core.settings):
+        # Older versions of aiohttp take a response for a mapping, and an empty one for false.
+        if (allowed := cors.preflight(request, core.settings)) is not None:
             return allowed
         if request.path != "/lmstudio-greeting" and not upgrade:
             authorise(request)
