@@ -5,30 +5,24 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from lmbridge.emulator import errors, events
+from lmbridge.emulator import events
 from lmbridge.emulator.compat.answer import finish_reason, usage_of
-from lmbridge.emulator.errors import ContextOverflow, EmulatedError
-from lmbridge.emulator.events import Done, EngineEvent
 from lmbridge.emulator.http_support import (
-    CORE,
-    EventStream,
-    Prediction,
-    drop_connection,
     dumps,
-    present_record,
 )
 from lmbridge.emulator.leaks import place
+from lmbridge.emulator.streaming import PredictionStream
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from lmbridge.emulator.job import Job
+    from lmbridge.emulator.errors import EmulatedError
+    from lmbridge.emulator.events import EngineEvent
+    from lmbridge.emulator.job import Job, Summary
 
 
-class ChatStream:
+class ChatStream(PredictionStream):
     """Puts the events of a prediction into chunks.
-
-    The status is not sent before the first token, so that what fails earlier has its own status.
 
     Args:
         request: whose answer it is.
@@ -38,12 +32,9 @@ class ChatStream:
     """
 
     def __init__(self, request: web.Request, job: Job, *, include_usage: bool, legacy: bool = False) -> None:
-        self._request = request
-        self._core = request.app[CORE]
-        self._job = job
+        super().__init__(request, job)
         self._include_usage = include_usage
         self._legacy = legacy
-        self._sse = EventStream(request)
         ids = self._core.ids
         self._head: dict[str, Any] = {
             "id": f"{'cmpl' if legacy else 'chatcmpl'}-{ids.base36(21)}",
@@ -52,15 +43,6 @@ class ChatStream:
             "model": job.model.key,
             "system_fingerprint": job.model.key,
         }
-
-    async def run(self) -> web.StreamResponse:
-        """Predict and answer."""
-        async with Prediction(self._request, self._job, streaming=True) as generation:
-            async for event in generation:
-                if isinstance(event, Done):
-                    return await self._end(event)
-                await self._event(event)
-        raise RuntimeError("a prediction ends with Done")
 
     async def _event(self, event: EngineEvent) -> None:
         if isinstance(event, events.Begins):
@@ -87,18 +69,9 @@ class ChatStream:
     async def _chunk(self, choices: list[dict[str, Any]], **extra: Any) -> None:
         await self._sse.send(dumps({**self._head, "choices": choices, **extra}))
 
-    async def _end(self, done: Done) -> web.StreamResponse:
-        if done.drop:
-            drop_connection(self._request)
-            return await self._sse.begin()
-        error = done.error
-        if error is None and done.summary.stop_reason == "modelUnloaded":
-            error = errors.unloaded()
-        if error is not None:
-            await self._fails(error)
-            return await self._sse.finish()
-        final: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish_reason(done.summary)}
-        usage = {"usage": usage_of(self._core, done.summary)} if self._include_usage else {}
+    async def _finish(self, summary: Summary) -> None:
+        final: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish_reason(summary)}
+        usage = {"usage": usage_of(self._core, summary)} if self._include_usage else {}
         own = self._core.settings.usage_chunk == "own"
         await self._chunk(
             [{**final, "text": ""} if self._legacy else {**final, "delta": {}}], **({} if own else usage)
@@ -106,21 +79,9 @@ class ChatStream:
         if usage and own:
             await self._chunk([], **usage)
         await self._sse.send(b"[DONE]")
-        present_record().end("finished")
-        return await self._sse.finish()
 
-    async def _fails(self, error: EmulatedError) -> None:
-        """Report an error inside the stream.
-
-        Raises:
-            EmulatedError: nothing has been sent, so that the status can still tell.
-        """
+    async def _tell(self, error: EmulatedError, _summary: Summary, /) -> None:
         settings = self._core.settings
-        overflow = settings.overflow if isinstance(error, ContextOverflow) else "error"
-        if overflow == "silent":
-            return
-        if not self._sse.begun and overflow != "in_stream":
-            raise error
         form = "string" if settings.string_errors else settings.stream_error
         forms: dict[str, Any] = {
             "string": error.message,

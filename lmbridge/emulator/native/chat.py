@@ -13,7 +13,6 @@ from lmbridge.emulator.events import Done, EngineEvent
 from lmbridge.emulator.evidence import known
 from lmbridge.emulator.http_support import (
     CORE,
-    EventStream,
     Prediction,
     body_of,
     drop_connection,
@@ -26,6 +25,7 @@ from lmbridge.emulator.http_support import (
 )
 from lmbridge.emulator.job import Job, Summary
 from lmbridge.emulator.native.models import check_keys
+from lmbridge.emulator.streaming import PredictionStream
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -225,26 +225,13 @@ def _turns(core: Core, body: dict[str, Any], user: Turn) -> Conversation:
 # The stream
 
 
-class _Stream:
-    """Puts the events of a prediction into those of the route."""
-
+class _Stream(PredictionStream):
     def __init__(self, request: web.Request, job: Job, *, store: bool) -> None:
-        self._request = request
-        self._core = request.app[CORE]
-        self._job = job
+        super().__init__(request, job)
         self._store = store
-        self._sse = EventStream(request)
         self._instance_id = job.model.key
         self._started = False
         self._marker = ""
-
-    async def run(self) -> web.StreamResponse:
-        async with Prediction(self._request, self._job, streaming=True) as generation:
-            async for event in generation:
-                if isinstance(event, Done):
-                    return await self._end(event)
-                await self._event(event)
-        raise RuntimeError("a prediction ends with Done")
 
     async def _send(self, kind: str, **fields: Any) -> None:
         await self._sse.send(dumps({"type": kind, **fields}), event=kind)
@@ -292,26 +279,14 @@ class _Stream:
         elif isinstance(event, events.PieceEnds):
             await self._send(f"{event.kind}.end")
 
-    async def _end(self, done: Done) -> web.StreamResponse:
-        if done.drop:
-            drop_connection(self._request)
-            return await self._sse.begin()
-        settings, record = self._core.settings, present_record()
-        error = done.error
-        if error is None and done.summary.stop_reason == "modelUnloaded":
-            error = errors.unloaded()
-        if error is not None and await self._fails(error):
-            return await self._sse.finish()
-        result = _result(
-            self._core, self._job, done.summary, store=self._store, instance_id=self._instance_id
-        )
+    async def _finish(self, summary: Summary) -> None:
+        result = _result(self._core, self._job, summary, store=self._store, instance_id=self._instance_id)
         await self._send("chat.end", result=result)
-        record.end("finished")
-        if settings.open_after_end:
+        if self._core.settings.open_after_end:
+            present_record().end("finished")
             await asyncio.Event().wait()
-        return await self._sse.finish()
 
-    async def _fails(self, error: EmulatedError) -> bool:
+    async def _fails(self, error: EmulatedError, summary: Summary) -> bool:
         """Report an error; True if the stream ends without `chat.end`.
 
         Raises:
@@ -326,6 +301,9 @@ class _Stream:
             isinstance(error, ContextOverflow) and settings.overflow == "in_stream"
         ):
             raise error
+        await self._tell(error, summary)
+        return not settings.chat_end_after_error
+
+    async def _tell(self, error: EmulatedError, _summary: Summary, /) -> None:
         await self._start()
         await self._send("error", error=error.native())
-        return not settings.chat_end_after_error

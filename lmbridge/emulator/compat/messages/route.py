@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lmbridge.emulator import errors, events
+from lmbridge.emulator import events
 from lmbridge.emulator.compat.answer import finished_summary, served_model
 from lmbridge.emulator.compat.messages.blocks import Blocks
 from lmbridge.emulator.compat.messages.request import read
-from lmbridge.emulator.errors import ContextOverflow, EmulatedError
-from lmbridge.emulator.events import Done, EngineEvent
 from lmbridge.emulator.evidence import known
 from lmbridge.emulator.http_support import (
     CORE,
-    EventStream,
-    Prediction,
     body_of,
-    drop_connection,
     dumps,
     json_response,
-    present_record,
 )
+from lmbridge.emulator.streaming import PredictionStream
 
 if TYPE_CHECKING:
     from aiohttp import web
 
     from lmbridge.emulator.core import Core
+    from lmbridge.emulator.errors import EmulatedError
+    from lmbridge.emulator.events import EngineEvent
     from lmbridge.emulator.job import Job, Summary
 
 _STOP = {
@@ -72,24 +69,11 @@ def _usage(core: Core, prompt: int, output: int) -> dict[str, int]:
     return {"input_tokens": 0 if zero else prompt, "output_tokens": 0 if zero else output}
 
 
-class _Stream:
-    """Puts the events of a prediction into those of the route."""
-
+class _Stream(PredictionStream):
     def __init__(self, request: web.Request, job: Job) -> None:
-        self._request = request
-        self._core = request.app[CORE]
-        self._job = job
+        super().__init__(request, job)
         self._blocks = Blocks(self._core, job)
         self._begun = False
-        self._sse = EventStream(request)
-
-    async def run(self) -> web.StreamResponse:
-        async with Prediction(self._request, self._job, streaming=True) as generation:
-            async for event in generation:
-                if isinstance(event, Done):
-                    return await self._end(event)
-                await self._event(event)
-        raise RuntimeError("a prediction ends with Done")
 
     async def _send(self, kind: str, **fields: Any) -> None:
         await self._sse.send(dumps({"type": kind, **fields}), event=kind)
@@ -108,34 +92,13 @@ class _Stream:
         for kind, fields in self._blocks.feed(event):
             await self._send(kind, **fields)
 
-    async def _end(self, done: Done) -> web.StreamResponse:
-        if done.drop:
-            drop_connection(self._request)
-            return await self._sse.begin()
-        error, summary = done.error, done.summary
-        if error is None and summary.stop_reason == "modelUnloaded":
-            error = errors.unloaded()
-        if error is not None:
-            await self._fails(error, summary)
-            return await self._sse.finish()
+    async def _finish(self, summary: Summary) -> None:
         for kind, fields in self._blocks.close():
             await self._send(kind, **fields)
         usage = _usage(self._core, summary.prompt_tokens, summary.output_tokens)
         await self._send("message_delta", delta=_stop(summary), usage=usage)
         await self._send("message_stop")
-        present_record().end("finished")
-        return await self._sse.finish()
 
-    async def _fails(self, error: EmulatedError, summary: Summary) -> None:
-        """Report an error inside the stream.
-
-        Raises:
-            EmulatedError: nothing has been sent, so that the status can still tell.
-        """
-        overflow = self._core.settings.overflow if isinstance(error, ContextOverflow) else "error"
-        if overflow == "silent":
-            return
-        if not self._sse.begun and overflow != "in_stream":
-            raise error
+    async def _tell(self, error: EmulatedError, summary: Summary, /) -> None:
         await self._begin(summary.prompt_tokens)
         await self._sse.send(dumps(error.anthropic()), event="error")

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lmbridge.emulator import errors, events
+from lmbridge.emulator import events
 from lmbridge.emulator.compat.answer import finished_summary
 from lmbridge.emulator.compat.responses import answer
 from lmbridge.emulator.compat.responses.output import Output
 from lmbridge.emulator.compat.responses.request import Asked, read
-from lmbridge.emulator.errors import ContextOverflow, EmulatedError
-from lmbridge.emulator.events import Done, EngineEvent
 from lmbridge.emulator.evidence import known
 from lmbridge.emulator.http_support import (
     CORE,
-    EventStream,
-    Prediction,
     body_of,
-    drop_connection,
     dumps,
     json_response,
-    present_record,
 )
+from lmbridge.emulator.streaming import PredictionStream
 
 if TYPE_CHECKING:
     from aiohttp import web
+
+    from lmbridge.emulator.errors import EmulatedError
+    from lmbridge.emulator.events import EngineEvent
+    from lmbridge.emulator.job import Summary
 
 
 @known(
@@ -50,25 +49,15 @@ async def responses(request: web.Request) -> web.StreamResponse:
     return json_response(response)
 
 
-class _Stream:
+class _Stream(PredictionStream):
     """Tells of a response while it is made; every event has a name and a sequence number."""
 
     def __init__(self, request: web.Request, asked: Asked) -> None:
-        self._request = request
-        self._core = request.app[CORE]
+        super().__init__(request, asked.job)
         self._asked = asked
         self._output = Output(self._core, asked.job)
         self._response: dict[str, Any] = {}
         self._sequence = 0
-        self._sse = EventStream(request)
-
-    async def run(self) -> web.StreamResponse:
-        async with Prediction(self._request, self._asked.job, streaming=True) as generation:
-            async for event in generation:
-                if isinstance(event, Done):
-                    return await self._end(event)
-                await self._event(event)
-        raise RuntimeError("a prediction ends with Done")
 
     async def _send(self, kind: str, **fields: Any) -> None:
         name = f"response.{kind}"
@@ -89,34 +78,13 @@ class _Stream:
         for kind, fields in self._output.feed(event):
             await self._send(kind, **fields)
 
-    async def _end(self, done: Done) -> web.StreamResponse:
-        if done.drop:
-            drop_connection(self._request)
-            return await self._sse.begin()
-        error = done.error
-        if error is None and done.summary.stop_reason == "modelUnloaded":
-            error = errors.unloaded()
-        if error is not None:
-            await self._fails(error)
-            return await self._sse.finish()
+    async def _finish(self, summary: Summary) -> None:
         for kind, fields in self._output.close("incomplete"):
             await self._send(kind, **fields)
-        answer.finish(self._core, self._asked, self._response, self._output.items, done.summary)
+        answer.finish(self._core, self._asked, self._response, self._output.items, summary)
         await self._send(self._response["status"], response=self._response)
-        present_record().end("finished")
-        return await self._sse.finish()
 
-    async def _fails(self, error: EmulatedError) -> None:
-        """Report an error inside the stream.
-
-        Raises:
-            EmulatedError: nothing has been sent, so that the status can still tell.
-        """
-        overflow = self._core.settings.overflow if isinstance(error, ContextOverflow) else "error"
-        if overflow == "silent":
-            return
-        if not self._sse.begun and overflow != "in_stream":
-            raise error
+    async def _tell(self, error: EmulatedError, _summary: Summary, /) -> None:
         await self._begin()
         if self._core.settings.responses_error_event:
             fields = {**error.compat_object(), "type": "error", "sequence_number": self._sequence}
